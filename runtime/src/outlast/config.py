@@ -1,0 +1,203 @@
+"""node.yml: read, validated, and turned into values in base units.
+
+Rules kept here: an unknown field, a wrong unit, a missing key or an impossible value is one ConfigError that names the
+field, what is wrong, and the mend; nothing is guessed, and no figure that an operator may want to change is fixed in code.
+Defaults are those of spec.md.
+
+Left to others: whether the ports are free and the peers exist (Ansible's preflight).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import yaml
+
+from outlast.errors import ConfigError
+from outlast.quantity import duration, size
+
+__all__ = ["Agent", "Breaker", "Config", "Health", "Listen", "Messages", "Peer", "Retry", "Stop", "load_config"]
+
+Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,31}$")]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where this node takes messages."""
+
+    host: Annotated[str, msgspec.Meta(min_length=1)]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where another node takes messages."""
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^http://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
+
+
+class Agent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What runs when a task comes in."""
+
+    command: Annotated[list[str], msgspec.Meta(min_length=1)]
+    timeout: str = "30m"
+    after_crash: Literal["rerun", "report"] = "report"
+    attempts: Positive = 3
+    stdout_limit: str = "1MiB"
+    artifact_limit: str = "64MiB"
+    environment: dict[str, str] = {}
+
+
+class Messages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is taken from peers, and how fast."""
+
+    body_limit: str = "256KiB"
+    tolerance: str = "5m"
+    rate: Positive = 10
+    rate_window: str = "1m"
+    connect_timeout: str = "5s"
+    total_timeout: str = "20s"
+    keep: str = "7d"
+
+
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Exponential backoff with full jitter."""
+
+    base: str = "1s"
+    max: str = "60s"
+    attempts: Positive = 5
+
+
+class Breaker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The circuit breaker before each peer."""
+
+    failures: Positive = 3
+    cooldown: str = "5m"
+
+
+class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the node watches, and when it sheds."""
+
+    interval: str = "30s"
+    disk_degraded: Percent = 85
+    disk_emergency: Percent = 95
+    sibling_silent: str = "30m"
+
+
+class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a stop waits for work in hand."""
+
+    grace: str = "10s"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of node.yml."""
+
+    node: Name
+    listen: Listen
+    agent: Agent
+    peers: dict[Name, Peer] = {}
+    messages: Messages = Messages()
+    retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    health: Health = Health()
+    stop: Stop = Stop()
+
+
+_SIZES = {("agent", "stdout_limit"), ("agent", "artifact_limit"), ("messages", "body_limit")}
+_DURATIONS = {
+    ("agent", "timeout"),
+    ("messages", "tolerance"),
+    ("messages", "rate_window"),
+    ("messages", "connect_timeout"),
+    ("messages", "total_timeout"),
+    ("messages", "keep"),
+    ("retry", "base"),
+    ("retry", "max"),
+    ("breaker", "cooldown"),
+    ("health", "interval"),
+    ("health", "sibling_silent"),
+    ("stop", "grace"),
+}
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate a node.yml. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(str(path), "there is no such file", "run ansible-playbook site.yml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"it cannot be read ({error})", "make it a readable UTF-8 text file") from error
+    try:
+        raw = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise ConfigError(f"{path.name} {where}", f"not YAML: {error.problem}", "mend that line") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(path.name, f"not YAML: {' '.join(str(error).split())}", "mend the file") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(path.name, "it is not a mapping of fields", "begin with `node: NAME`")
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error)) from error
+    _check_units(config)
+    _check_sense(config)
+    return config
+
+
+def _check_units(config: Config) -> None:
+    for section, field in sorted(_SIZES | _DURATIONS):
+        parse = size if (section, field) in _SIZES else duration
+        try:
+            parse(getattr(getattr(config, section), field))
+        except ValueError as error:
+            raise ConfigError(f"{section}.{field}", *str(error).split("; ", 1)) from error
+
+
+def _check_sense(config: Config) -> None:
+    if config.node in config.peers:
+        raise ConfigError(f"peers.{config.node}", "a node cannot be its own peer", "remove it")
+    if not config.agent.command[0].startswith("/"):
+        raise ConfigError("agent.command", f"{config.agent.command[0]!r} is not an absolute path", "begin it with /")
+    if config.health.disk_degraded >= config.health.disk_emergency:
+        raise ConfigError(
+            "health.disk_degraded", "not below health.disk_emergency", "make degraded the lower of the two percentages"
+        )
+    if duration(config.retry.base) > duration(config.retry.max):
+        raise ConfigError("retry.base", "longer than retry.max", "make base the shorter of the two")
+
+
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "listen": Listen,
+    "agent": Agent,
+    "peers": Peer,
+    "messages": Messages,
+    "retry": Retry,
+    "breaker": Breaker,
+    "health": Health,
+    "stop": Stop,
+}
+
+
+def _fields(path: str) -> tuple[str, ...]:
+    return _SECTIONS.get(path.split(".")[0], Config).__struct_fields__
+
+
+def _explain(text: str) -> ConfigError:
+    """Turn msgspec's message (``Expected `int`, got `str` - at `$.listen.port```) into field, wrong, and mend."""
+    wrong, _, where = text.partition(" - at ")
+    path = where.strip("`").removeprefix("$").replace("[...]", "").strip(".")
+    if unknown := re.search(r"unknown field `(.+?)`", wrong):
+        close = difflib.get_close_matches(unknown[1], _fields(path), 1)
+        mend = f"did you mean {close[0]}?" if close else f"known here: {', '.join(_fields(path))}"
+        return ConfigError(".".join(p for p in (path, unknown[1]) if p), "unknown field", mend)
+    if missing := re.search(r"missing required field `(.+?)`", wrong):
+        return ConfigError(".".join(p for p in (path, missing[1]) if p), "it is missing", "add it")
+    return ConfigError(path or "node.yml", wrong[0].lower() + wrong[1:], "see README.md, roles/runtime, for what it takes")

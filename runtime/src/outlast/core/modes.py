@@ -1,0 +1,74 @@
+"""The operating modes as a pure state machine (spec.md, section 6).
+
+Rules kept here: maintenance is what a person wrote; emergency is left only when a person says so; degraded is left when its
+causes were gone for two checks in a row (hysteresis); every mode comes with the observations that explain it.
+
+Left to others: observing (health), and what is shed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+__all__ = ["Mode", "Observed", "Standing", "Thresholds", "decide", "resume"]
+
+Mode = Literal["normal", "degraded", "emergency", "maintenance"]
+_CALM_CHECKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When to degrade: percent of the disk in use, and seconds of a sibling's silence."""
+
+    disk_degraded: int
+    disk_emergency: int
+    sibling_silent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One check: percent of the disk in use, seconds since each peer was heard, and what a person wrote."""
+
+    disk: float
+    silence: Mapping[str, float]
+    maintenance: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The mode, its reasons, whether an emergency is not yet cleared by a person, and calm checks in a row."""
+
+    mode: Mode = "normal"
+    reasons: tuple[str, ...] = ()
+    emergency: tuple[str, ...] = ()
+    calm: int = 0
+
+
+def decide(before: Standing, seen: Observed, limits: Thresholds) -> Standing:
+    """The standing after one more check."""
+    emergency = before.emergency
+    if not emergency and seen.disk > limits.disk_emergency:
+        emergency = (f"disk {seen.disk:.0f} % full",)
+    causes = [f"disk {seen.disk:.0f} % full"] if seen.disk > limits.disk_degraded else []
+    causes += [
+        f"{peer} silent for {silent / 60:.0f} min"
+        for peer, silent in sorted(seen.silence.items())
+        if silent > limits.sibling_silent
+    ]
+    calm = 0 if causes else min(before.calm + 1, _CALM_CHECKS)
+    if seen.maintenance:
+        return Standing("maintenance", ("MAINTENANCE_MODE in HEARTBEAT.md",), emergency, calm)
+    if emergency:
+        return Standing("emergency", emergency, emergency, calm)
+    if causes:
+        return Standing("degraded", tuple(causes), (), 0)
+    if before.mode == "degraded" and calm < _CALM_CHECKS:
+        return replace(before, emergency=(), calm=calm)
+    return Standing("normal", (), (), calm)
+
+
+def resume(before: Standing) -> Standing:
+    """A person says that the emergency is over. The next check may find another."""
+    return replace(before, emergency=())

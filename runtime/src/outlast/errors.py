@@ -1,0 +1,71 @@
+"""Every error that Outlast raises, under one root.
+
+Rules kept here: an error that reaches a person says which field, what is wrong with it, and the mend, on one line.
+Secrets are never part of an error's text.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentError",
+    "BadInput",
+    "ConfigError",
+    "ControlError",
+    "CorruptError",
+    "DurabilityError",
+    "HttpError",
+    "KeyFileError",
+    "OutlastError",
+    "PeerError",
+    "SignatureError",
+]
+
+
+class OutlastError(Exception):
+    """The root of all of Outlast's errors. ``str(error)`` is one line that is fit for a person."""
+
+
+class BadInput(OutlastError):
+    """Something that was given is wrong: names the field, what is wrong, and the mend."""
+
+    def __init__(self, field: str, wrong: str, mend: str) -> None:
+        self.field = field
+        self.wrong = wrong
+        self.mend = mend
+        super().__init__(f"{field}: {wrong}; {mend}")
+
+
+class ConfigError(BadInput):
+    """node.yml is wrong."""
+
+
+class KeyFileError(BadInput):
+    """A key file is missing, unreadable, malformed, or open to others."""
+
+
+class SignatureError(OutlastError):
+    """A webhook's headers or signature are not acceptable. The text is for our log, never for the sender."""
+
+
+class HttpError(OutlastError):
+    """A peer spoke HTTP that we refuse, or none at all."""
+
+
+class PeerError(OutlastError):
+    """A peer could not be reached, or did not answer in time."""
+
+
+class DurabilityError(OutlastError):
+    """A write did not reach the disk. What the file holds now is known only after it is read again."""
+
+
+class CorruptError(OutlastError):
+    """A durable file does not hold what was written: wrong checksum, wrong shape, or from the future."""
+
+
+class AgentError(OutlastError):
+    """An agent's command could not be run at all."""
+
+
+class ControlError(OutlastError):
+    """The node's control socket is not there, or refused what was asked."""

@@ -1,0 +1,126 @@
+"""Where everything of a node lies: one folder, the same on every machine.
+
+Rules kept here: no other module spells a path below the home. Left to others: making the folders (Ansible, the daemon).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from outlast.errors import BadInput
+
+__all__ = ["Home", "find_home"]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The home of one node."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The node's configuration."""
+        return self.root / "etc" / "node.yml"
+
+    @property
+    def keys(self) -> Path:
+        """One ``NAME.key`` an agent."""
+        return self.root / "etc" / "keys"
+
+    @property
+    def workspace(self) -> Path:
+        """What agents see."""
+        return self.root / "workspace"
+
+    @property
+    def memory(self) -> Path:
+        """The daily files: the journal."""
+        return self.workspace / "memory"
+
+    @property
+    def state_file(self) -> Path:
+        """The projection of the journal."""
+        return self.workspace / "STATE.json"
+
+    @property
+    def heartbeat(self) -> Path:
+        """Shared with people and with OpenClaw."""
+        return self.workspace / "HEARTBEAT.md"
+
+    @property
+    def artifacts(self) -> Path:
+        """Results of work, a folder a unit."""
+        return self.workspace / "artifacts"
+
+    @property
+    def logs(self) -> Path:
+        """Events, a file a day."""
+        return self.workspace / "logs"
+
+    @property
+    def ledger(self) -> Path:
+        """Transport bookkeeping (SQLite)."""
+        return self.root / "var" / "outlast.db"
+
+    @property
+    def tasks(self) -> Path:
+        """Tasks that are not closed, a folder a unit."""
+        return self.root / "var" / "tasks"
+
+    @property
+    def ended(self) -> Path:
+        """What is left of closed tasks: output, and the files of those that failed."""
+        return self.root / "var" / "ended"
+
+    @property
+    def trash(self) -> Path:
+        """What was set aside."""
+        return self.root / "var" / "trash"
+
+    @property
+    def socket(self) -> Path:
+        """Where the running node takes orders."""
+        return self.root / "run" / "control.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one runtime that may touch this home."""
+        return self.root / "run" / "daemon.lock"
+
+
+def _is_home(path: Path) -> bool:
+    return (path / "etc" / "node.yml").is_file()
+
+
+def find_home(home: str | None, node: str | None) -> Home:
+    """Find the home that is meant: by path, by OUTLAST_HOME, by a node's name, or that of this very installation.
+
+    A node's name is looked up in ``.outlast/NAME`` of this folder and the ones above it, then beside the running virtual
+    environment. Raises BadInput.
+    """
+    if home is not None:
+        if not _is_home(Path(home)):
+            raise BadInput("--home", f"no node lives in {home}", "name the folder that holds etc/node.yml")
+        return Home(Path(home).resolve())
+    installed = Path(sys.prefix).resolve()
+    places = [*(folder / ".outlast" for folder in (Path.cwd(), *Path.cwd().parents)), installed.parent / ".outlast"]
+    if node is not None:
+        for place in places:
+            if _is_home(place / node):
+                return Home((place / node).resolve())
+        known = sorted({child.name for place in places if place.is_dir() for child in place.iterdir() if _is_home(child)})
+        mend = f"one of: {', '.join(known)}" if known else "run `make up` first, or give --home"
+        raise BadInput("--node", f"no node {node} here", mend)
+    if named := os.environ.get("OUTLAST_HOME"):
+        if not _is_home(Path(named)):
+            raise BadInput("OUTLAST_HOME", f"no node lives in {named}", "name the folder that holds etc/node.yml")
+        return Home(Path(named).resolve())
+    # A node's own environment is HOME/releases/DIGEST.
+    own = installed.parent.parent
+    if installed.parent.name == "releases" and _is_home(own):
+        return Home(own)
+    raise BadInput("--node", "which node is meant is not clear", "say --node NAME, --home PATH, or set OUTLAST_HOME")
