@@ -1,0 +1,1 @@
+"""What is on disk and must survive: durable files, the journal, STATE.json, the ledger."""
