@@ -1,0 +1,1 @@
+"""What crosses a wire: the HTTP server and client, the ingress and the outbox."""

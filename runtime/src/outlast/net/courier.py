@@ -1,0 +1,108 @@
+"""One signed request to a peer, and its signed answer: the single place where this node speaks to another.
+
+Rules kept here: every attempt is signed afresh (same id, new timestamp); an answer counts only when the peer signed it for
+this very request; time-outs bound the connection and the whole.
+
+Left to others: when to send, and again (net.outbox); what is said (messages).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from outlast.clock import Clock
+from outlast.config import Config
+from outlast.core import webhook
+from outlast.errors import HttpError, PeerError, SignatureError
+from outlast.messages import Reply
+from outlast.net import client
+from outlast.quantity import duration
+from outlast.store.keyring import Keyring
+
+__all__ = ["Answer", "Courier"]
+
+_ANSWER_LIMIT = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the peer said. ``seconds`` is the round trip, ``skew`` how far its clock is ahead of ours, in seconds."""
+
+    status: int
+    reply: Reply
+    retry_after: float
+    seconds: float
+    skew: float
+
+
+class Courier:
+    """Carries messages to the peers of one node."""
+
+    def __init__(self, config: Config, keyring: Keyring, clock: Clock) -> None:
+        self._config = config
+        self._keyring = keyring
+        self._clock = clock
+        self._connect = duration(config.messages.connect_timeout)
+        self._total = duration(config.messages.total_timeout)
+
+    async def deliver(self, peer: str, msg_id: str, body: bytes) -> Answer:
+        """Send one message once. Raises PeerError: not delivered, or not known to be (no answer, or not a proven one)."""
+        now = self._clock.time()
+        began = self._clock.monotonic()
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": msg_id,
+            "webhook-timestamp": str(int(now)),
+            "webhook-signature": webhook.sign(self._keyring.own[:1], msg_id, int(now), body),
+        }
+        try:
+            response = await client.request(
+                self._config.peers[peer].url,
+                "POST",
+                f"/inbox/{self._config.node}",
+                headers=headers,
+                body=body,
+                connect_s=self._connect,
+                total_s=self._total,
+                response_bytes=_ANSWER_LIMIT,
+            )
+        except HttpError as error:
+            raise PeerError(f"{peer} answered, but not as a node does: {error}") from error
+        seconds = self._clock.monotonic() - began
+        if response.status == 401:
+            raise PeerError(f"{peer} does not take our signature: check keys and clocks, run ansible-playbook site.yml")
+        # A skewed clock is something to see, not a reason to doubt an answer that is bound to our id.
+        try:
+            signed = webhook.verify(
+                self._keyring.peers[peer], response.headers, response.body, self._clock.time(), tolerance_s=86_400.0
+            )
+            reply = msgspec.json.decode(response.body, type=Reply)
+        except (SignatureError, msgspec.MsgspecError) as error:
+            raise PeerError(f"an answer came that {peer} has not signed (HTTP {response.status})") from error
+        if signed.id != f"res_{msg_id}"[:64] or reply.node != peer:
+            raise PeerError(f"{peer} answered something else than what was asked")
+        retry = response.headers.get("retry-after", "0")
+        return Answer(
+            response.status,
+            reply,
+            float(retry) if retry.isascii() and retry.isdigit() else 0.0,
+            seconds,
+            reply.now - (now + seconds / 2),
+        )
+
+    async def alive(self, peer: str) -> bool:
+        """Does anything answer at the peer's /healthz? Proves nothing, costs neither node a write."""
+        try:
+            response = await client.request(
+                self._config.peers[peer].url,
+                "GET",
+                "/healthz",
+                connect_s=self._connect,
+                total_s=self._total,
+                response_bytes=_ANSWER_LIMIT,
+            )
+        except (PeerError, HttpError):
+            return False
+        return response.status == 200

@@ -1,0 +1,152 @@
+"""The outbox: messages that were promised, sent in order, until each peer has taken them.
+
+Rules kept here: at most once on the wire at a time, oldest first; a failure waits (backoff with full jitter), several in
+a row open the circuit breaker; a peer that is heard again is tried at once; what is refused for good, or too old, is taken
+out and named, never dropped in silence. The id of a message never changes, so that sending again is safe.
+
+Left to others: durability (store.ledger), the request itself (net.courier), the decisions (core.backoff, core.breaker).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from outlast.clock import Clock
+from outlast.config import Config
+from outlast.core import breaker
+from outlast.core.backoff import delay
+from outlast.errors import DurabilityError, PeerError
+from outlast.net.courier import Answer, Courier
+from outlast.quantity import duration
+from outlast.store.events import EventLog
+from outlast.store.ledger import Ledger, Outgoing
+
+__all__ = ["Outbox"]
+
+# Answers that will not change when the same message is sent again.
+_FINAL = {400, 404, 405, 413, 422}
+
+
+class Outbox:
+    """Everything that waits for one peer."""
+
+    def __init__(
+        self,
+        peer: str,
+        config: Config,
+        ledger: Ledger,
+        courier: Courier,
+        events: EventLog,
+        clock: Clock,
+        uniform: Callable[[float, float], float],
+        given_up: Callable[[str, str, str], None],
+    ) -> None:
+        """``given_up(peer, message id, why)`` is called, once, for a message that will never be delivered."""
+        self.breaker = breaker.BreakerState()
+        self.last_error = ""
+        self._peer = peer
+        self._retry = config.retry
+        self._failures = config.breaker.failures
+        self._cooldown = duration(config.breaker.cooldown)
+        self._keep = duration(config.messages.keep)
+        self._ledger = ledger
+        self._courier = courier
+        self._events = events
+        self._clock = clock
+        self._uniform = uniform
+        self._given_up = given_up
+        self._wake = asyncio.Event()
+        self._attempt = 0
+        # No request before this monotonic second; a sign of life lifts it when a failure set it, not when the peer did.
+        self._not_before = 0.0
+        self._asked_to_wait = False
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._wake.set()
+
+    def heard(self) -> None:
+        """The peer gave a sign of life: what waits for it need not wait longer."""
+        if self._not_before and not self._asked_to_wait:
+            self.breaker = breaker.heard(self.breaker, self._clock.monotonic(), self._cooldown)
+            self._not_before = 0.0
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Send for ever, until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                pause = await self._step()
+            except DurabilityError as error:
+                # The message stays; whether it was delivered is settled when it is sent again under the same id.
+                self._events.burst("outbox.failed", str(error), peer=self._peer)
+                pause = duration(self._retry.max)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+
+    async def _step(self) -> float | None:
+        """Send what can be sent. Returns how many seconds to wait for, None for as long as nothing happens."""
+        while (out := self._ledger.next_outgoing(self._peer)) is not None:
+            now = self._clock.monotonic()
+            if self._clock.time() - out.queued > self._keep:
+                self._give_up(out, 0, "it was not delivered within messages.keep")
+                continue
+            if now < self._not_before:
+                return self._not_before - now
+            if not breaker.allows(self.breaker, now, self._cooldown):
+                return breaker.opens_in(self.breaker, now, self._cooldown)
+            self.breaker = breaker.started(self.breaker)
+            try:
+                answer = await self._courier.deliver(self._peer, out.id, out.body)
+            except PeerError as error:
+                self._failed(str(error))
+                continue
+            except BaseException:
+                self.breaker = breaker.failed(self.breaker, self._clock.monotonic(), self._failures)
+                raise
+            self.breaker = breaker.succeeded(self.breaker)
+            self._answered(out, answer)
+        return None
+
+    def _answered(self, out: Outgoing, answer: Answer) -> None:
+        if answer.reply.accepted:
+            self._ledger.settle(self._peer, out, answer.status, self._clock.time())
+            self._attempt, self._not_before, self.last_error = 0, 0.0, ""
+            self._events.emit("message.delivered", id=out.id, peer=self._peer, seq=out.seq, status=answer.status)
+            return
+        if answer.status in _FINAL:
+            self._give_up(out, answer.status, f"{self._peer} refused it: {answer.reply.reason}")
+            return
+        # The peer is there, and asks for patience: that is no failure of the channel.
+        self.last_error = f"{self._peer}: {answer.reply.reason}"
+        self._wait(max(answer.retry_after, self._backoff()), asked=True)
+        self._attempt += 1
+
+    def _failed(self, why: str) -> None:
+        self.breaker = breaker.failed(self.breaker, self._clock.monotonic(), self._failures)
+        self.last_error = why
+        pause = self._backoff()
+        self._attempt += 1
+        self._events.burst("message.undelivered", why, peer=self._peer, breaker=self.breaker.status)
+        if self._attempt >= self._retry.attempts:
+            # A round is over. The next begins with a sign of life from the peer, or with the breaker's trial.
+            self._attempt = 0
+            self.breaker = breaker.failed(self.breaker, self._clock.monotonic(), 1)
+        self._wait(max(pause, breaker.opens_in(self.breaker, self._clock.monotonic(), self._cooldown)), asked=False)
+
+    def _wait(self, seconds: float, *, asked: bool) -> None:
+        self._not_before = self._clock.monotonic() + seconds
+        self._asked_to_wait = asked
+
+    def _backoff(self) -> float:
+        retry = self._retry
+        return delay(self._attempt, duration(retry.base), duration(retry.max), self._uniform)
+
+    def _give_up(self, out: Outgoing, status: int, why: str) -> None:
+        # Told before it is forgotten: after a crash in between it is told twice, which changes nothing.
+        self._given_up(self._peer, out.id, why)
+        self._ledger.settle(self._peer, out, status, self._clock.time())
+        self._events.emit("message.given_up", id=out.id, peer=self._peer, why=why)
