@@ -1,0 +1,251 @@
+"""The commands of ``outlast``."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from click.shell_completion import get_completion_class
+
+from outlast import __version__
+from outlast.cli.show import event_line, status_lines
+from outlast.cli.talk import NotRunning, order
+from outlast.cli.tail import follow
+from outlast.config import Config, load_config
+from outlast.core.ids import new_unit
+from outlast.errors import BadInput, ControlError
+from outlast.home import Home, find_home
+from outlast.quantity import duration
+
+__all__ = ["outlast"]
+
+_EPILOG = (
+    "Exit codes: 0 yes; 1 no (failed, not ready); 2 wrong usage; 3 the node is not running or the peer not reachable; "
+    "4 not finished in time; 78 the configuration is wrong."
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+class _Where:
+    """Which node is meant; looked up only by commands that need one."""
+
+    def __init__(self, home: str | None, node: str | None) -> None:
+        self._home, self._node = home, node
+
+    @property
+    def home(self) -> Home:
+        return find_home(self._home, self._node)
+
+    @property
+    def config(self) -> Config:
+        return load_config(self.home.config)
+
+
+def _print(value: object) -> None:
+    click.echo(msgspec.json.encode(value).decode())
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--node", metavar="NAME", help="The node of this name, found in .outlast/ here or above.")
+@click.option("--home", metavar="PATH", help="The node that lives in this folder.")
+@click.version_option(__version__, prog_name="outlast")
+@click.pass_context
+def outlast(context: click.Context, node: str | None, home: str | None) -> None:
+    """Look after an Outlast node: see how it is, reach its peers, hand work on.
+
+    On a node the node is known; elsewhere say which: `outlast --node coz status`.
+    """
+    context.obj = _Where(home, node)
+
+
+@outlast.command()
+@_as_json
+@click.pass_obj
+def status(where: _Where, as_json: bool) -> int:
+    """How the node is: health, mode, work, channels, and what was recovered."""
+    home = where.home
+    try:
+        found = order(home, "GET", "/status")
+    except NotRunning as error:
+        if as_json:
+            _print({"node": home.root.name, "alive": False, "ready": False, "reasons": ["not running"]})
+        else:
+            click.echo(f"{home.root.name}: not running", err=True)
+            click.echo(f"outlast: {error}", err=True)
+        return 3
+    if as_json:
+        _print(found)
+    else:
+        click.echo("\n".join(status_lines(found, time.time())))
+    return 0 if found["ready"] else 1
+
+
+@outlast.command()
+@click.argument("peer")
+@_as_json
+@click.pass_obj
+def ping(where: _Where, peer: str, as_json: bool) -> int:
+    """A signed message to PEER and its signed answer: how long it took, and how far the clocks are apart."""
+    answer = order(where.home, "POST", f"/ping/{peer}")
+    if as_json:
+        _print(answer)
+    else:
+        click.echo(f"{peer} answered in {answer['ms']} ms, signed; its clock is {answer['skew_s']:+.3f} s from ours")
+    return 0
+
+
+@outlast.command()
+@click.argument("peer")
+@click.argument("task")
+@click.option("--wait", default="10m", show_default=True, metavar="TIME", help="How long to wait for the confirmation.")
+@click.option("--no-wait", is_flag=True, help="Return once the hand-off is on the disk.")
+@_as_json
+@click.pass_obj
+def handoff(where: _Where, peer: str, task: str, wait: str, no_wait: bool, as_json: bool) -> int:
+    """Hand TASK (a text) to PEER: its agent does it, and confirms.
+
+    Once this says "handed", the task is done exactly once or reported, whatever is killed meanwhile. Exit code 0 when the
+    peer's agent did it, 1 when it did not, 4 when it is not done in time (it goes on; look at `outlast status`).
+    """
+    home, node = where.home, where.config.node
+    if not task.strip():
+        raise BadInput("TASK", "it is empty", 'say what is to be done, such as "host report"')
+    try:
+        seconds = 0.0 if no_wait else duration(wait)
+    except ValueError as error:
+        raise BadInput("--wait", *str(error).split("; ", 1)) from error
+    unit = new_unit(node, time.time(), secrets.randbits(18))
+    deadline = time.monotonic() + seconds
+    found = order(home, "POST", "/handoff", {"unit": unit, "peer": peer, "task": task})
+    if not as_json:
+        click.echo(f"handed to {peer} as {unit}" + ("" if no_wait else ", waiting for its confirmation"), err=True)
+    while found["status"] == "open" and (left := deadline - time.monotonic()) > 0:
+        try:
+            found = order(home, "POST", "/wait", {"unit": unit, "seconds": min(left, 30.0)})
+        except NotRunning:
+            # The node is being started again; what was handed is on its disk.
+            time.sleep(min(left, 0.2))
+    return _ended(found, peer, as_json, no_wait)
+
+
+def _ended(found: dict[str, Any], peer: str, as_json: bool, no_wait: bool) -> int:
+    state = found["status"]
+    if as_json:
+        _print(found)
+    elif state == "done":
+        click.echo(f"done: {found['detail']}\n{peer} keeps it in workspace/artifacts/{found['unit']}/")
+    elif state != "open":
+        click.echo(f"{state}: {found['detail']}")
+    elif not no_wait:
+        click.echo(f"{found['unit']} is not confirmed yet; it goes on, see `outlast status`", err=True)
+    if state == "open":
+        return 0 if no_wait else 4
+    return 0 if state == "done" else 1
+
+
+@outlast.command()
+@click.option("-n", "--lines", default=10, show_default=True, help="How many events of before to show.")
+@click.option("--no-follow", is_flag=True, help="Stop after those.")
+@_as_json
+@click.pass_obj
+def tail(where: _Where, lines: int, no_follow: bool, as_json: bool) -> int:
+    """The node's events as they come, also while it is down. With --json one JSON document a line."""
+    for line in follow(where.home.logs, lines, follow=not no_follow):
+        if as_json:
+            click.echo(line)
+            continue
+        try:
+            click.echo(event_line(msgspec.json.decode(line)))
+        except (msgspec.MsgspecError, KeyError, ValueError, TypeError):
+            click.echo(line)
+    return 0
+
+
+@outlast.command()
+@click.option("--reason", required=True, help="Why the emergency is over; it is kept in the journal.")
+@_as_json
+@click.pass_obj
+def resume(where: _Where, reason: str, as_json: bool) -> int:
+    """End an emergency: only a person can."""
+    found = order(where.home, "POST", "/resume", {"reason": reason})
+    if as_json:
+        _print(found)
+    else:
+        click.echo(f"{found['node']} is in mode {found['mode']}")
+    return 0 if found["mode"] != "emergency" else 1
+
+
+@outlast.command()
+@_as_json
+@click.pass_obj
+def verify(where: _Where, as_json: bool) -> int:
+    """Check the node from the outside in: its door, its control, and a signed round trip to every peer."""
+    from outlast.cli.verify import check
+
+    report = check(where.home, where.config)
+    if as_json:
+        _print(report)
+    else:
+        for peer, answer in sorted(report["pings"].items()):
+            if answer["ok"]:
+                click.echo(f"{peer}: signed round trip in {answer['ms']} ms")
+        for finding in report["findings"]:
+            click.echo(f"{finding['field']}: {finding['wrong']}; {finding['mend']}", err=True)
+        click.echo(f"{report['node']}: {'all well' if report['ok'] else 'not well, see above'}")
+    return 0 if report["ok"] else 1
+
+
+@outlast.group()
+def config() -> None:
+    """The node's configuration."""
+
+
+@config.command("check")
+@click.option("--file", "file", type=click.Path(path_type=Path), help="Another file than the node's own node.yml.")
+@_as_json
+@click.pass_obj
+def config_check(where: _Where, file: Path | None, as_json: bool) -> int:
+    """Validate node.yml; exit code 78 and one line with field, wrong and mend where it is not right."""
+    loaded = load_config(file or where.home.config)
+    if as_json:
+        _print({"ok": True, "node": loaded.node})
+    else:
+        click.echo(f"the configuration of {loaded.node} is right")
+    return 0
+
+
+@outlast.group()
+def keys() -> None:
+    """The node's keys."""
+
+
+@keys.command("init")
+@_as_json
+@click.pass_obj
+def keys_init(where: _Where, as_json: bool) -> int:
+    """Make the node's own key where there is none. The secret is not shown."""
+    from outlast.store.keyring import make_key, read_key
+
+    path = where.home.keys / f"{where.config.node}.key"
+    changed = make_key(path)
+    read_key(path)
+    if as_json:
+        _print({"changed": changed, "path": str(path)})
+    else:
+        click.echo(f"{'made' if changed else 'kept'} {path}")
+    return 0
+
+
+@outlast.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the completion script: eval "$(outlast completion bash)"."""
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise ControlError(f"completion for {shell} is not known to the installed click")
+    click.echo(kind(outlast, {}, "outlast", "_OUTLAST_COMPLETE").source())
+    return 0

@@ -1,0 +1,63 @@
+"""What the command prints for people: plain lines and aligned tables, nothing that a terminal must understand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+__all__ = ["ago", "event_line", "status_lines", "table"]
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align columns; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def ago(moment: str | None, now: float) -> str:
+    """How long ago an ISO 8601 moment was, for people."""
+    if not moment:
+        return "never"
+    seconds = max(0, int(now - datetime.fromisoformat(moment).timestamp()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def status_lines(status: dict[str, Any], now: float) -> list[str]:
+    """A node's status, for people."""
+    ready = "ready" if status["ready"] else f"not ready ({', '.join(status['reasons'])})"
+    why = f" ({'; '.join(status['mode_reasons'])})" if status["mode_reasons"] else ""
+    services = ", ".join(f"{name} {state}" for name, state in status["services"].items())
+    lines = [
+        f"{status['node']}: alive, {ready}, mode {status['mode']}{why}",
+        f"  since {ago(status['since'], now)}, pid {status['pid']}, port {status['port']}, version {status['version']}",
+        f"  services: {services}",
+    ]
+    for kind in ("tasks", "handoffs"):
+        told = [f"{count} {verdict}" for verdict, count in status[kind].items() if count or verdict == "open"]
+        lines.append(f"  {kind}: {', '.join(told)}")
+    if status["channels"]:
+        rows = [["peer", "sent", "received", "gaps", "repeats", "queued", "breaker", "last sent", "last received"]]
+        for peer, channel in sorted(status["channels"].items()):
+            counts = [str(channel[key]) for key in ("sent", "received", "gaps", "repeats", "queued")]
+            times = (ago(channel["last_sent"], now), ago(channel["last_received"], now))
+            rows.append([peer, *counts, channel["breaker"], *times])
+        lines += [f"  {line}" for line in table(rows)]
+    for peer, channel in sorted(status["channels"].items()):
+        if channel["last_error"]:
+            lines.append(f"  last trouble with {peer}: {channel['last_error']}")
+    if status["recovered"]:
+        lines.append("  recovered after a stop:")
+        lines += [f"    {found['at']}  {found['unit']}: {found['what']}" for found in status["recovered"][-5:]]
+    return lines
+
+
+def event_line(entry: dict[str, Any]) -> str:
+    """One event, for people: time, what, about which unit, and the rest as it is."""
+    hidden = {"at", "node", "event", "trace_id", "span_id", "correlation_id"}
+    moment = datetime.fromisoformat(entry["at"]).astimezone().strftime("%H:%M:%S")
+    rest = " ".join(f"{key}={value}" for key, value in entry.items() if key not in hidden and value not in ("", None, []))
+    return " ".join(part for part in (moment, entry["event"], entry.get("correlation_id", ""), rest) if part)

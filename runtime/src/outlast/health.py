@@ -1,0 +1,99 @@
+"""The heartbeat monitor: looks at the disk, the siblings and HEARTBEAT.md, and keeps the node's mode.
+
+Rules kept here: looking costs no write; a mode is journalled, logged and shown in HEARTBEAT.md only when it changes.
+
+Left to others: the decision (core.modes), what is shed in a mode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import psutil
+
+from outlast.clock import Clock
+from outlast.config import Config
+from outlast.core.modes import Observed, Standing, Thresholds, decide, resume
+from outlast.errors import DurabilityError
+from outlast.home import Home
+from outlast.net.courier import Courier
+from outlast.quantity import duration
+from outlast.store import heartbeat
+from outlast.store.events import EventLog
+from outlast.store.memory import Memory
+
+__all__ = ["Health"]
+
+
+class Health:
+    """The health of one node."""
+
+    def __init__(
+        self,
+        config: Config,
+        home: Home,
+        memory: Memory,
+        courier: Courier,
+        events: EventLog,
+        clock: Clock,
+        alive: Callable[[str], None],
+    ) -> None:
+        """``alive(peer)`` is called when a peer's server answers."""
+        self.standing = Standing()
+        self.disk = 0.0
+        self._home = home
+        self._memory = memory
+        self._courier = courier
+        self._events = events
+        self._clock = clock
+        self._alive = alive
+        self._interval = duration(config.health.interval)
+        self._limits = Thresholds(
+            config.health.disk_degraded, config.health.disk_emergency, duration(config.health.sibling_silent)
+        )
+        # A sibling is given the whole of its time from our own start.
+        self._heard = dict.fromkeys(config.peers, clock.monotonic())
+
+    def heard(self, peer: str) -> None:
+        """A peer gave a sign of life."""
+        self._heard[peer] = self._clock.monotonic()
+
+    async def run(self) -> None:
+        """Check for ever, until cancelled."""
+        while True:
+            for peer in self._heard:
+                if await self._courier.alive(peer):
+                    self.heard(peer)
+                    self._alive(peer)
+            self.check()
+            await asyncio.sleep(self._interval)
+
+    def check(self) -> None:
+        """Look once, and change the mode if that is what follows."""
+        now = self._clock.monotonic()
+        self.disk = psutil.disk_usage(str(self._home.workspace)).percent
+        try:
+            maintenance = heartbeat.asks_maintenance(self._home.heartbeat)
+        except OSError:
+            maintenance = self.standing.mode == "maintenance"
+        seen = Observed(self.disk, {peer: now - at for peer, at in self._heard.items()}, maintenance)
+        self._enter(decide(self.standing, seen, self._limits))
+
+    def resume(self, reason: str) -> None:
+        """A person clears an emergency, for a reason that is kept. Raises DurabilityError."""
+        self._memory.note("mode", f"a person ends the emergency: {reason}")
+        self.standing = resume(self.standing)
+        self.check()
+
+    def _enter(self, standing: Standing) -> None:
+        before, self.standing = self.standing, standing
+        if standing.mode == before.mode:
+            return
+        why = "; ".join(standing.reasons) or "the causes are gone"
+        self._events.emit("mode.changed", mode=standing.mode, before=before.mode, why=why)
+        try:
+            self._memory.note("mode", f"{standing.mode}: {why}")
+            heartbeat.show(self._home.heartbeat, "" if standing.mode == "normal" else f"Outlast: {standing.mode}, {why}")
+        except (DurabilityError, OSError) as error:
+            self._events.emit("mode.not_written", error=str(error))

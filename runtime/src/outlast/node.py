@@ -1,0 +1,251 @@
+"""One node: everything of it wired together, and what it answers about itself.
+
+Rules kept here: a start puts right what the last stop left before anything new is taken; a stop takes nothing new, finishes
+what it can within its grace, and hands the rest back.
+
+Left to others: the process around it (daemon), each part's own rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+from typing import Any
+
+import msgspec
+
+from outlast import __version__
+from outlast.clock import Clock, iso
+from outlast.config import Config
+from outlast.control import Control
+from outlast.core.state import State
+from outlast.errors import DurabilityError, PeerError
+from outlast.health import Health
+from outlast.home import Home
+from outlast.messages import Envelope, Ping, Result, Task, sealed
+from outlast.net.courier import Courier
+from outlast.net.ingress import Busy, Ingress
+from outlast.net.outbox import Outbox
+from outlast.net.server import HttpLimits, HttpServer
+from outlast.quantity import duration, size
+from outlast.store import durable
+from outlast.store.events import EventLog
+from outlast.store.keyring import Keyring
+from outlast.store.ledger import Ledger
+from outlast.store.memory import Memory
+from outlast.work.handoffs import Handoffs
+from outlast.work.tasks import Tasks
+
+__all__ = ["Node"]
+
+
+class Node:
+    """A node that is running, or about to."""
+
+    def __init__(self, config: Config, home: Home, keyring: Keyring, clock: Clock) -> None:
+        """Open what is on the disk, and put it right. Raises DurabilityError."""
+        self.config = config
+        self.home = home
+        self._clock = clock
+        self._since = clock.time()
+        self._stopping = False
+        self._skew: dict[str, float | None] = dict.fromkeys(config.peers)
+        for folder in (home.workspace, home.logs, home.artifacts, home.tasks, home.trash):
+            durable.make_dir(folder)
+        self.events = EventLog(home.logs, config.node, clock)
+        self._ledger = Ledger(home.ledger, home.trash, clock)
+        self._memory = Memory(home, config.node, clock)
+        self._courier = Courier(config, keyring, clock)
+        self._outboxes = {
+            peer: Outbox(
+                peer, config, self._ledger, self._courier, self.events, clock, random.uniform, self._given_up
+            )
+            for peer in config.peers
+        }
+        self.handoffs = Handoffs(config.node, self._memory, self._ledger, self.events, clock, self._wake)
+        self._tasks = Tasks(
+            config, home, self._memory, self._ledger, self.events, clock, self._wake, self._about_node
+        )
+        self.health = Health(config, home, self._memory, self._courier, self.events, clock, self._alive)
+        self._ingress = Ingress(config, keyring, self._ledger, self, self.events, clock)
+        for finding in (*self._memory.findings, *filter(None, [self._ledger.finding])):
+            self.events.emit("recovered", finding=finding)
+            self._memory.recovered("node", finding)
+        self._tasks.recover()
+        self.handoffs.recover()
+        self._memory.flush()
+
+    @property
+    def state(self) -> State:
+        """What the node remembers."""
+        return self._memory.state
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set, then stop in order. Raises OSError or OutlastError when it cannot listen."""
+        limits = HttpLimits(body_bytes=size(self.config.messages.body_limit))
+        outside = HttpServer(self._ingress, limits, on_error=self._broke)
+        inside = HttpServer(Control(self), limits, on_error=self._broke)
+        await outside.start_tcp(self.config.listen.host, self.config.listen.port)
+        try:
+            await inside.start_unix(str(self.home.socket))
+            self.events.emit("node.started", version=__version__, pid=os.getpid(), port=self.config.listen.port)
+            work = [asyncio.create_task(self._tasks.run()), asyncio.create_task(self.health.run())]
+            send = [asyncio.create_task(outbox.run()) for outbox in self._outboxes.values()]
+            waiting = asyncio.create_task(stop.wait())
+            try:
+                # A part that ends by itself has met what it cannot handle: the service manager starts all of it anew.
+                done, _ = await asyncio.wait({*work, *send, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                self._stopping = True
+                if waiting in done:
+                    await self._finish(work)
+            finally:
+                await _cancel([*work, *send, waiting])
+            for task in done - {waiting}:
+                task.result()
+        finally:
+            await inside.close()
+            await outside.close()
+            self._memory.close()
+            self._ledger.close()
+
+    async def _finish(self, work: list[asyncio.Task[None]]) -> None:
+        grace = duration(self.config.stop.grace)
+        began = self._clock.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while not self._tasks.idle():
+                    await asyncio.sleep(0.02)
+        await _cancel(work)
+        with contextlib.suppress(DurabilityError):
+            returned = self._tasks.hand_back()
+            # Told at once where that is possible; the outbox keeps it otherwise.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2.0):
+                    while any(self._ledger.queued(peer) and not box.last_error for peer, box in self._outboxes.items()):
+                        await asyncio.sleep(0.02)
+            self._memory.flush()
+            self.events.emit(
+                "node.stopped", returned=returned, seconds=round(self._clock.monotonic() - began, 3), pid=os.getpid()
+            )
+
+    def accept(self, envelope: Envelope) -> None:
+        """Take a message that has passed the door. Raises Busy or DurabilityError."""
+        message = envelope.message
+        if isinstance(message, Task):
+            if reasons := self.reasons():
+                raise Busy(reasons[0])
+            self._tasks.accept(envelope, message)
+        elif isinstance(message, Result):
+            self.handoffs.confirmed(envelope.sender, message)
+
+    def heard(self, peer: str, skew: float) -> None:
+        """A peer gave a proven sign of life."""
+        self._alive(peer)
+        # A timestamp is in whole seconds: what it tells is refined by pings.
+        if self._skew[peer] is None:
+            self._skew[peer] = round(skew, 1)
+
+    def reasons(self) -> list[str]:
+        """Why no work can be taken now, in words that tell an outsider nothing; empty when it can."""
+        reasons = []
+        if self._stopping:
+            reasons.append("stopping")
+        if self.health.standing.mode in {"emergency", "maintenance"}:
+            reasons.append(self.health.standing.mode)
+        if not os.access(self.config.agent.command[0], os.X_OK):
+            reasons.append("agent command missing")
+        if not os.access(self.home.workspace, os.W_OK):
+            reasons.append("workspace read-only")
+        return reasons
+
+    async def ping(self, peer: str) -> dict[str, Any]:
+        """A signed round trip to ``peer``: milliseconds and clock skew in seconds. Raises PeerError."""
+        body = sealed(self.config.node, peer, secrets.token_hex(16), "ping", Ping())(0)
+        answer = await self._courier.deliver(peer, f"ping_{secrets.token_hex(10)}", body)
+        if not answer.reply.accepted:
+            raise PeerError(f"{peer} did not take the ping: {answer.reply.reason}")
+        self._skew[peer] = answer.skew
+        self._alive(peer)
+        return {"peer": peer, "ok": True, "ms": round(answer.seconds * 1000, 2), "skew_s": round(answer.skew, 3)}
+
+    def status(self) -> dict[str, Any]:
+        """What ``outlast status --json`` prints."""
+        reasons, standing, closed = self.reasons(), self.health.standing, self.state.closed
+        return {
+            "node": self.config.node,
+            "alive": True,
+            "ready": not reasons,
+            "reasons": reasons,
+            "mode": standing.mode,
+            "mode_reasons": list(standing.reasons),
+            "since": iso(self._since),
+            "pid": os.getpid(),
+            "version": __version__,
+            "port": self.config.listen.port,
+            "services": self._services(),
+            "channels": {peer: self._channel(peer) for peer in self.config.peers},
+            "tasks": {
+                "open": len(self.state.open("task")),
+                **{verdict: closed.get(f"task {verdict}", 0) for verdict in ("done", "failed", "in doubt", "returned")},
+            },
+            "handoffs": {
+                "open": len(self.state.open("handoff")),
+                **{verdict: closed.get(f"handoff {verdict}", 0) for verdict in ("done", "failed", "in doubt", "returned")},
+            },
+            "refused": self._ingress.refused,
+            "skew_s": self._skew,
+            "disk_percent": self.health.disk,
+            "recovered": msgspec.to_builtins(self.state.recovered),
+        }
+
+    def _services(self) -> dict[str, str]:
+        agent = "missing" if "agent command missing" in self.reasons() else "working" if self._tasks.running else "ready"
+        return {"ingress": "up", "outbox": "up", "agent": agent}
+
+    def _about_node(self) -> dict[str, object]:
+        return {
+            "name": self.config.node,
+            "mode": self.health.standing.mode,
+            "services": self._services(),
+            "skew_s": self._skew,
+        }
+
+    def _channel(self, peer: str) -> dict[str, Any]:
+        channel, outbox = self._ledger.channel(peer), self._outboxes[peer]
+        return {
+            "sent": channel.sent,
+            "received": channel.received,
+            "gaps": channel.gaps,
+            "repeats": channel.repeats,
+            "last_sent": channel.last_sent and iso(channel.last_sent),
+            "last_received": channel.last_received and iso(channel.last_received),
+            "breaker": outbox.breaker.status,
+            "queued": self._ledger.queued(peer),
+            "last_error": outbox.last_error,
+        }
+
+    def _wake(self, peer: str) -> None:
+        self._outboxes[peer].wake()
+
+    def _alive(self, peer: str) -> None:
+        self.health.heard(peer)
+        self._outboxes[peer].heard()
+
+    def _given_up(self, peer: str, msg_id: str, why: str) -> None:
+        kind, _, unit = msg_id.partition("_")
+        if kind == "task":
+            self.handoffs.undeliverable(unit, why)
+        else:
+            self._memory.recovered(unit, f"its result could not be told to {peer}: {why}")
+
+    def _broke(self, error: BaseException) -> None:
+        self.events.burst("server.error", type(error).__name__, error=str(error))
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

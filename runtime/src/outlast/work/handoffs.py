@@ -1,0 +1,103 @@
+"""Hand-offs that this node makes: intent, message in the outbox, and the peer's confirmation.
+
+Rules kept here: a hand-off is remembered before it is queued, and closed once, by the peer's signed result, or by the news
+that it can never be delivered; asking twice for the same unit makes one.
+
+Left to others: delivery (net.outbox), what the peer does (its work.tasks).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from outlast.clock import Clock
+from outlast.core.ids import message_id
+from outlast.core.recovery import Handoff, plan_handoff
+from outlast.core.state import Verdict
+from outlast.messages import ArtifactFile, Result, Task, sealed
+from outlast.store.events import EventLog
+from outlast.store.ledger import Ledger
+from outlast.store.memory import Memory
+
+__all__ = ["Handoffs", "summary"]
+
+
+class Handoffs:
+    """The hand-offs of one node."""
+
+    def __init__(
+        self, node: str, memory: Memory, ledger: Ledger, events: EventLog, clock: Clock, wake: Callable[[str], None]
+    ) -> None:
+        """``wake(peer)`` tells the peer's outbox that there is something to send."""
+        self._node = node
+        self._memory = memory
+        self._ledger = ledger
+        self._events = events
+        self._clock = clock
+        self._wake = wake
+        self._closed: dict[str, asyncio.Event] = {}
+
+    def make(self, unit: str, peer: str, text: str) -> None:
+        """Hand ``text`` to ``peer`` as ``unit``. Once, however often it is asked. Raises DurabilityError."""
+        if unit in self._memory.state.units:
+            return
+        trace_id = secrets.token_hex(16)
+        self._memory.intent(unit, "handoff", peer, text)
+
+        body = sealed(self._node, peer, trace_id, unit, Task(unit=unit, task=text))
+        self._ledger.enqueue(peer, message_id(unit, "task"), body, self._clock.time())
+        self._events.emit("handoff.made", trace_id=trace_id, correlation_id=unit, peer=peer)
+        self._wake(peer)
+
+    def confirmed(self, peer: str, result: Result) -> None:
+        """The peer says how a unit ended. A unit that is not ours, or closed, changes nothing. Raises DurabilityError."""
+        unit = self._memory.state.units.get(result.unit)
+        if unit is None or unit.kind != "handoff" or unit.peer != peer:
+            self._events.emit("result.unexpected", correlation_id=result.unit, peer=peer)
+            return
+        self._close(result.unit, result.verdict, summary(result.detail, result.files))
+
+    def undeliverable(self, unit: str, why: str) -> None:
+        """The message about ``unit`` will never reach its peer. Raises DurabilityError."""
+        self._close(unit, "failed", why)
+
+    def recover(self) -> None:
+        """Put right what the last stop left. Raises DurabilityError."""
+        for unit, state in self._memory.state.unconfirmed("handoff").items():
+            self._memory.confirm(unit, state.closed_as(), state.detail)
+        for unit in self._memory.state.open("handoff"):
+            msg_id = message_id(unit, "task")
+            sent = self._ledger.waiting(msg_id) or self._ledger.delivered(msg_id)
+            if plan := plan_handoff(Handoff(sent=sent, ledger=not self._ledger.finding)):
+                self._memory.recovered(unit, plan.told)
+                self._close(unit, plan.verdict, plan.told)
+
+    async def wait(self, unit: str, seconds: float) -> None:
+        """Wait until ``unit`` is closed, for at most so many seconds."""
+        state = self._memory.state.units.get(unit)
+        if state is None or state.status != "open":
+            return
+        event = self._closed.setdefault(unit, asyncio.Event())
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            return
+
+    def _close(self, unit: str, verdict: Verdict, detail: str) -> None:
+        state = self._memory.state.units.get(unit)
+        if state is None or state.status != "open":
+            return
+        self._memory.update(unit, verdict, detail)
+        self._memory.confirm(unit, verdict, detail)
+        self._events.emit("handoff.closed", correlation_id=unit, peer=state.peer, verdict=verdict, detail=detail)
+        if event := self._closed.pop(unit, None):
+            event.set()
+
+
+def summary(detail: str, files: tuple[ArtifactFile, ...]) -> str:
+    """How a unit ended, on one line: its artifact's files, and what the agent said last."""
+    names = ", ".join(file.path for file in files[:3]) + (", …" if len(files) > 3 else "")
+    return f"{names} ({detail})" if names and detail else names or detail

@@ -1,0 +1,316 @@
+"""Runs the operator's agent on one task, and judges what it left.
+
+Rules kept here:
+
+* Whatever the agent does (is missing, hangs, ignores signals, prints without end, leaves links or children behind), the
+  outcome is a verdict with a reason for a person, in bounded time and bounded memory. Nothing of it outlives the run.
+* "done" is said only of an exit code 0 and of regular files within the limits that are on the disk, fsynced and hashed.
+* The agent inherits no environment but a few harmless variables and what the operator configured.
+
+Left to others: which directory, where the artifact goes from here, the journal, and whether a unit is run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import psutil
+
+from outlast.core.record import one_line
+from outlast.errors import AgentError
+from outlast.messages import ArtifactFile
+from outlast.work.capture import Capture, keep_file
+from outlast.work.harvest import RESERVED, harvest, holds_more
+
+__all__ = ["RESERVED", "AgentLimits", "ArtifactFile", "Outcome", "end_leftovers", "run_agent"]
+
+_MARK = "OUTLAST_WORK"
+_REASON_CHARS, _SUMMARY_CHARS = 300, 200
+_KILL_S = 5.0
+_DRAIN_S = 1.0
+_FRESH_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLimits:
+    """How much an agent may use: seconds, bytes kept of each output stream, bytes and number of files it may leave."""
+
+    timeout_s: float
+    stdout_bytes: int
+    artifact_bytes: int
+    artifact_files: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a run. ``reason`` is one line, empty when done; ``exit_code`` is None when there was none."""
+
+    verdict: Literal["done", "failed"]
+    reason: str
+    exit_code: int | None
+    files: tuple[ArtifactFile, ...]
+    summary: str
+    seconds: float
+
+
+async def run_agent(
+    command: Sequence[str],
+    task: Mapping[str, object],
+    work: Path,
+    limits: AgentLimits,
+    environment: Mapping[str, str],
+    *,
+    grace_s: float = 5.0,
+) -> Outcome:
+    """Run ``command`` on ``task`` in the empty directory ``work``; what it printed is kept beside it.
+
+    ``grace_s`` (seconds) is the time between SIGTERM and SIGKILL. Cancelling ends the agent first. Raises nothing else.
+    """
+    began = time.monotonic()
+    work = work.resolve()
+    agent = _Agent(limits.stdout_bytes)
+    files: tuple[ArtifactFile, ...] = ()
+    reason = ""
+    try:
+        await _run(agent, command, task, work, limits, environment, grace_s)
+        files = await harvest(work, limits.artifact_bytes, limits.artifact_files)
+    except AgentError as error:
+        reason = one_line(str(error), _REASON_CHARS)
+    except (OSError, ValueError) as error:
+        reason = one_line(f"the task could not be run: {error}", _REASON_CHARS)
+    code = agent.code if agent.code is not None and agent.code >= 0 else None
+    summary = agent.output[1].last_line(_SUMMARY_CHARS)
+    return Outcome("failed" if reason else "done", reason, code, files, summary, time.monotonic() - began)
+
+
+def end_leftovers(tasks_dir: Path) -> list[int]:
+    """Kill what runs of an earlier runtime left running below ``tasks_dir``; return the process ids, once they are gone."""
+    try:
+        with os.scandir(tasks_dir) as entries:
+            if next(entries, None) is None:
+                return []
+    except OSError:
+        return []
+    below = f"{tasks_dir.resolve()}{os.sep}"
+    killed: set[int] = set()
+    deadline = time.monotonic() + _KILL_S
+    while (pids := _kill_marked(lambda mark: mark.startswith(below))) and time.monotonic() < deadline:
+        killed |= pids
+        time.sleep(0.01)
+    return sorted(killed)
+
+
+class _Agent(asyncio.SubprocessProtocol):
+    """The running agent as the event loop sees it. asyncio's Process is not used because its wait() may wait for
+    whoever holds the pipes, which a grandchild can do for ever."""
+
+    def __init__(self, stdout_bytes: int) -> None:
+        self.output = {1: Capture(stdout_bytes), 2: Capture(stdout_bytes)}
+        self.exited = asyncio.Event()
+        self.silent = asyncio.Event()
+        self.code: int | None = None
+        self._pipes = {1, 2}
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.output[fd].add(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._pipes.discard(fd)
+        if not self._pipes:
+            self.silent.set()
+
+    def process_exited(self) -> None:
+        assert self._transport is not None
+        self.code = self._transport.get_returncode()
+        self.exited.set()
+
+    @property
+    def started(self) -> bool:
+        return self._transport is not None
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal the agent's whole process group, which outlives its leader."""
+        if self._transport is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._transport.get_pid(), number)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def _run(
+    agent: _Agent,
+    command: Sequence[str],
+    task: Mapping[str, object],
+    work: Path,
+    limits: AgentLimits,
+    environment: Mapping[str, str],
+    grace_s: float,
+) -> None:
+    """Run the agent to its end, and end all that it started. Raises AgentError unless it exited with 0; OSError."""
+    scratch = work.parent / "tmp"
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
+    env = {"PATH": os.defpath, "LANG": "C.UTF-8", "TMPDIR": str(scratch), **env, **environment}
+    env |= {_MARK: str(work), "OUTLAST_UNIT": str(task.get("unit", ""))}
+    program = _find(command, env["PATH"])
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    document = work.parent / "stdin.json"  # a file and no pipe: an agent that never reads cannot hold us up
+    keep_file(document, msgspec.json.encode(task) + b"\n")
+    before = frozenset(psutil.pids())
+    began = time.monotonic()
+    try:
+        await _spawn(agent, [program, *command[1:]], document, work, env)
+        reason = await _watch(agent, (work, scratch), limits)
+    finally:
+        # Process ids come round again only after thousands of others: what is older than a short run is not its child.
+        older = before if time.monotonic() - began < _FRESH_S else frozenset[int]()
+        await _end(agent, str(work), older, grace_s)
+        _remove(scratch)
+    for fd, name in ((1, "stdout.txt"), (2, "stderr.txt")):
+        keep_file(work.parent / name, agent.output[fd].kept())
+    reason = reason or _verdict(agent)
+    if reason:
+        raise AgentError(reason)
+
+
+def _find(command: Sequence[str], path: str) -> str:
+    """The program that ``command`` names, as an absolute path. Raises AgentError with the mend."""
+    name = command[0] if command else ""
+    places = [name] if "/" in name else [os.path.join(place, name) for place in path.split(os.pathsep)]
+    files = [place for place in places if name and os.path.isabs(place) and os.path.isfile(place)]
+    for place in files:
+        if os.access(place, os.X_OK):
+            return place
+    if files:
+        raise AgentError(f"the agent command {files[0]} is not executable; chmod +x it")
+    where = "does not exist" if os.path.isabs(name) else "is not on the PATH; give its absolute path"
+    raise AgentError(f"the agent command {name or '(empty)'} {where} (outlast_agent_command)")
+
+
+async def _spawn(agent: _Agent, command: Sequence[str], document: Path, work: Path, env: Mapping[str, str]) -> None:
+    """Start the agent in a session of its own. Raises AgentError."""
+    try:
+        with document.open("rb") as task:
+            await asyncio.get_running_loop().subprocess_exec(
+                lambda: agent,
+                *command,
+                stdin=task,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=work,
+                env=env,
+                start_new_session=True,
+            )
+    except (OSError, ValueError) as error:
+        mend = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, FileNotFoundError):
+            mend = "the interpreter in its first line does not exist"
+        elif isinstance(error, OSError) and error.errno == errno.ENOEXEC:
+            mend = "it is neither a program for this machine nor does it begin with #! and an interpreter"
+        raise AgentError(f"the agent command {command[0]} could not be started: {mend}") from error
+
+
+async def _watch(agent: _Agent, folders: Iterable[Path], limits: AgentLimits) -> str:
+    """Wait for the agent's exit, looking at its use of the disk; return why it has to be ended before that, or ""."""
+    deadline = time.monotonic() + limits.timeout_s
+    pause = 1.0
+    while not agent.exited.is_set():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return (
+                f"hung: not done after {limits.timeout_s:g} s, so it was ended; mend it or raise outlast_agent_timeout"
+            )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(pause, left)):
+                await agent.exited.wait()
+            break
+        looked = time.monotonic()
+        for folder in folders:
+            if await asyncio.to_thread(holds_more, folder, limits.artifact_bytes):
+                return f"output too big: more than {limits.artifact_bytes} bytes in {folder.name}/, so it was ended"
+        pause = max(1.0, 20 * (time.monotonic() - looked))  # at most 5 % of a core, however many files there are
+    return ""
+
+
+async def _end(agent: _Agent, work: str, older: frozenset[int], grace_s: float) -> None:
+    """End the agent and everything that it started, then take in what is left in its pipes."""
+
+    def is_ours(mark: str) -> bool:
+        return mark == work
+
+    try:
+        if agent.started and not agent.exited.is_set():
+            agent.signal_group(signal.SIGTERM)
+            await _within(grace_s, agent.exited)
+    finally:  # a second cancellation cuts the grace short, not the end
+        agent.signal_group(signal.SIGKILL)
+        left = _kill_marked(is_ours, older)
+    deadline = time.monotonic() + _KILL_S
+    while left and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+        left = _kill_marked(is_ours, older)
+    if agent.started:
+        await _within(_KILL_S, agent.exited)
+        await _within(_DRAIN_S, agent.silent)
+    agent.close()
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def _kill_marked(is_ours: Callable[[str], bool], older: Iterable[int] = ()) -> set[int]:
+    """SIGKILL every process of this user whose mark is ours, whatever group it moved to; ``older`` are not looked at."""
+    killed = set()
+    for pid in set(psutil.pids()).difference(older, (os.getpid(),)):
+        with contextlib.suppress(psutil.Error, OSError):
+            process = psutil.Process(pid)
+            mark = process.environ().get(_MARK)
+            if mark and is_ours(mark) and process.uids().real == os.getuid():
+                process.kill()
+                killed.add(pid)
+    return killed
+
+
+def _verdict(agent: _Agent) -> str:
+    """Why the agent's end is a failure, or "" where it is none."""
+    if agent.code == 0:
+        return ""
+    if agent.code is None:
+        return "the agent did not end, not even by SIGKILL; the machine may have to be restarted"
+    if agent.code < 0:
+        number = -agent.code
+        name = signal.Signals(number).name if number in set(signal.Signals) else "signal"
+        hint = "; the kernel does that when memory runs out" if number == signal.SIGKILL else ""
+        return f"killed by {name} ({number}){hint}"
+    said = agent.output[2].last_line(_REASON_CHARS)
+    return f"exit {agent.code}: {said or 'it printed nothing on stderr'}"
+
+
+def _remove(scratch: Path) -> None:
+    """Remove the agent's temporary files; what cannot be removed is moved with the task's directory later."""
+    with contextlib.suppress(OSError):
+        scratch.rmdir()
+        return
+    import shutil  # 1 MiB of memory, which a node whose agents tidy up need not spend
+
+    shutil.rmtree(scratch, ignore_errors=True)
