@@ -200,4 +200,8 @@ def _explain(text: str) -> ConfigError:
         return ConfigError(".".join(p for p in (path, unknown[1]) if p), "unknown field", mend)
     if missing := re.search(r"missing required field `(.+?)`", wrong):
         return ConfigError(".".join(p for p in (path, missing[1]) if p), "it is missing", "add it")
+    if "matching regex" in wrong and path.startswith("peers") and "http" in wrong:
+        return ConfigError(path, "not where a node listens", "write http://HOST:PORT")
+    if "matching regex" in wrong:
+        return ConfigError(path or "node.yml", "not a node's name", "use lower-case letters, digits and -, a letter first")
     return ConfigError(path or "node.yml", wrong[0].lower() + wrong[1:], "see README.md, roles/runtime, for what it takes")

@@ -31,8 +31,8 @@ def read_key(path: Path) -> tuple[Secret, ...]:
         raise KeyFileError(str(path), "there is no such key file", again) from None
     except OSError as error:
         raise KeyFileError(str(path), f"it cannot be read ({error.strerror})", f"chmod 600 {path}") from error
-    with os.fdopen(fd, "rb") as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise KeyFileError(str(path), "it is not a regular file", f"move it away and {again}")
         if found.st_uid != os.geteuid():
@@ -40,9 +40,11 @@ def read_key(path: Path) -> tuple[Secret, ...]:
         if found.st_mode & 0o077:
             mode = stat.S_IMODE(found.st_mode)
             raise KeyFileError(str(path), f"others may use it (mode {mode:04o})", f"chmod 600 {path}")
-        data = file.read(_SIZE_LIMIT)
+        data = os.read(fd, _SIZE_LIMIT)
+    finally:
+        os.close(fd)
     try:
-        return tuple(parse_secret(line) for line in data.decode("ascii").split())or _empty(path)
+        return tuple(parse_secret(line) for line in data.decode("ascii").split()) or _empty(path)
     except (SignatureError, UnicodeDecodeError):
         mend = f"move it away and {again}: a new key is made"
         raise KeyFileError(str(path), "it does not hold whsec_ secrets, one a line", mend) from None

@@ -1,0 +1,1 @@
+"""What the tests share: real nodes that are started and stopped, and waiting for a condition."""

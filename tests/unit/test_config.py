@@ -1,0 +1,86 @@
+"""node.yml: what is refused, and in which words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from outlast.config import load_config
+from outlast.errors import ConfigError
+
+GOOD = """
+node: coz
+listen: {host: 127.0.0.1, port: 18801}
+peers: {axiom: {url: "http://127.0.0.1:18802"}}
+agent: {command: [/bin/true]}
+"""
+
+
+def test_defaults_are_those_of_the_specification(tmp_path: Path) -> None:
+    """A node.yml with the four required fields has the specification's figures for the rest."""
+    path = tmp_path / "node.yml"
+    path.write_text(GOOD)
+    config = load_config(path)
+    assert (config.messages.rate, config.messages.rate_window, config.messages.body_limit) == (10, "1m", "256KiB")
+    assert (config.retry.base, config.retry.max, config.retry.attempts) == ("1s", "60s", 5)
+    assert (config.breaker.failures, config.breaker.cooldown) == (3, "5m")
+    assert (config.health.disk_degraded, config.health.disk_emergency, config.health.sibling_silent) == (85, 95, "30m")
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        (("port: 18801", "prot: 18801"), "listen.prot", "did you mean port?"),
+        (("node: coz\n", ""), "node", "it is missing"),
+        (("node: coz", "node: Coz!"), "node", "lower-case letters"),
+        (("port: 18801", "port: 70000"), "listen.port", "65535"),
+        (("port: 18801", "port: '18801'"), "listen.port", "int"),
+        (("[/bin/true]", "[/bin/true], timeout: 30"), "agent.timeout", "expected `str`, got `int`"),
+        (("[/bin/true]", "[/bin/true], timeout: 30 minutes"), "agent.timeout", "such as 30s"),
+        (("[/bin/true]", "[/bin/true], stdout_limit: 1MB"), "agent.stdout_limit", "such as 256KiB"),
+        (("[/bin/true]", "[bin/true]"), "agent.command", "absolute path"),
+        (("[/bin/true]", "[/bin/true], after_crash: maybe"), "agent.after_crash", "maybe"),
+        (("axiom: {url", "coz: {url"), "peers.coz", "cannot be its own peer"),
+        (("http://127.0.0.1:18802", "127.0.0.1:18802"), "peers", "write http://HOST:PORT"),
+        (("node: coz", "node: coz\nhealth: {disk_degraded: 96}"), "health.disk_degraded", "lower"),
+        (("node: coz", "node: [coz"), "node.yml line", "not YAML"),
+        (("node: coz", "node: coz\n\tx: 1"), "node.yml line", "not YAML"),
+    ],
+)
+def test_wrong_input_is_one_line_that_names_field_and_mend(
+    tmp_path: Path, change: tuple[str, str], field: str, said: str
+) -> None:
+    """Whatever is wrong in node.yml, the error is one line: the field, what is wrong, and the mend."""
+    path = tmp_path / "node.yml"
+    assert change[0] in GOOD
+    path.write_text(GOOD.replace(*change))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    text = str(caught.value)
+    assert caught.value.field.startswith(field)
+    assert said in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("content", [b"", b"- a\n- b\n", b"\xff\xfe\x00", b"node: &a [*a]\n", b"!!python/object:os.x {}"])
+def test_what_is_no_configuration_at_all_is_refused(tmp_path: Path, content: bytes) -> None:
+    """An empty file, a list, bytes that are no text, hostile YAML: refused with one line."""
+    path = tmp_path / "node.yml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_daemon_ends_with_78_and_one_line(tmp_path: Path) -> None:
+    """A daemon with a malformed node.yml ends with exit code 78 and one line, no traceback."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "node.yml").write_text("node: coz\nlisten: {host: 127.0.0.1, prot: 1}\n")
+    command = [sys.executable, "-m", "outlast.daemon", "--home", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 78
+    assert ended.stderr.count("\n") == 1
+    assert "listen.prot" in ended.stderr
