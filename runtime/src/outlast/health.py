@@ -15,7 +15,7 @@ import psutil
 from outlast.clock import Clock
 from outlast.config import Config
 from outlast.core.modes import Observed, Standing, Thresholds, decide, resume
-from outlast.errors import DurabilityError
+from outlast.errors import DurabilityError, PeerError
 from outlast.home import Home
 from outlast.net.courier import Courier
 from outlast.quantity import duration
@@ -39,7 +39,7 @@ class Health:
         clock: Clock,
         alive: Callable[[str], None],
     ) -> None:
-        """``alive(peer)`` is called when a peer's server answers."""
+        """``alive(peer)`` is called when a peer answers (it is expected to call ``heard``)."""
         self.standing = Standing()
         self.disk = 0.0
         self._home = home
@@ -52,6 +52,7 @@ class Health:
         self._limits = Thresholds(
             config.health.disk_degraded, config.health.disk_emergency, duration(config.health.sibling_silent)
         )
+        self._present: set[str] = set()
         # A sibling is given the whole of its time from our own start.
         self._heard = dict.fromkeys(config.peers, clock.monotonic())
 
@@ -63,11 +64,29 @@ class Health:
         """Check for ever, until cancelled."""
         while True:
             for peer in self._heard:
-                if await self._courier.alive(peer):
-                    self.heard(peer)
-                    self._alive(peer)
+                await self._greet(peer)
             self.check()
             await asyncio.sleep(self._interval)
+
+    async def _greet(self, peer: str) -> None:
+        """See whether a peer is there; one that has come back, or is seen first, is greeted with a signed ping.
+
+        The greeting tells the peer that we are back, so that what waits there for us is sent, and measures its clock.
+        """
+        alive = await self._courier.alive(peer)
+        if alive and peer not in self._present:
+            try:
+                await self._courier.ping(peer)
+            except PeerError as error:
+                self._events.burst("peer.not_trusted", str(error), peer=peer)
+                return
+        if alive != (peer in self._present):
+            self._events.emit("peer.back" if alive else "peer.gone", peer=peer)
+        if alive:
+            self._present.add(peer)
+            self._alive(peer)
+        else:
+            self._present.discard(peer)
 
     def check(self) -> None:
         """Look once, and change the mode if that is what follows."""

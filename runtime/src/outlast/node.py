@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import random
-import secrets
 from typing import Any
 
 import msgspec
@@ -22,14 +21,15 @@ from outlast.clock import Clock, iso
 from outlast.config import Config
 from outlast.control import Control
 from outlast.core.state import State
-from outlast.errors import DurabilityError, PeerError
+from outlast.errors import DurabilityError
 from outlast.health import Health
 from outlast.home import Home
-from outlast.messages import Envelope, Ping, Result, Task, sealed
+from outlast.messages import Envelope, Result, Task
 from outlast.net.courier import Courier
+from outlast.net.http import HttpLimits
 from outlast.net.ingress import Busy, Ingress
 from outlast.net.outbox import Outbox
-from outlast.net.server import HttpLimits, HttpServer
+from outlast.net.server import HttpServer
 from outlast.quantity import duration, size
 from outlast.store import durable
 from outlast.store.events import EventLog
@@ -52,7 +52,6 @@ class Node:
         self._clock = clock
         self._since = clock.time()
         self._stopping = False
-        self._skew: dict[str, float | None] = dict.fromkeys(config.peers)
         for folder in (home.workspace, home.logs, home.artifacts, home.tasks, home.trash):
             durable.make_dir(folder)
         self.events = EventLog(home.logs, config.node, clock)
@@ -69,7 +68,7 @@ class Node:
         self._tasks = Tasks(
             config, home, self._memory, self._ledger, self.events, clock, self._wake, self._about_node
         )
-        self.health = Health(config, home, self._memory, self._courier, self.events, clock, self._alive)
+        self.health = Health(config, home, self._memory, self._courier, self.events, clock, self.heard)
         self._ingress = Ingress(config, keyring, self._ledger, self, self.events, clock)
         for finding in (*self._memory.findings, *filter(None, [self._ledger.finding])):
             self.events.emit("recovered", finding=finding)
@@ -141,12 +140,10 @@ class Node:
         elif isinstance(message, Result):
             self.handoffs.confirmed(envelope.sender, message)
 
-    def heard(self, peer: str, skew: float) -> None:
-        """A peer gave a proven sign of life."""
-        self._alive(peer)
-        # A timestamp is in whole seconds: what it tells is refined by pings.
-        if self._skew[peer] is None:
-            self._skew[peer] = round(skew, 1)
+    def heard(self, peer: str) -> None:
+        """A peer gave a sign of life: what waits for it is sent."""
+        self.health.heard(peer)
+        self._outboxes[peer].heard()
 
     def reasons(self) -> list[str]:
         """Why no work can be taken now, in words that tell an outsider nothing; empty when it can."""
@@ -163,12 +160,8 @@ class Node:
 
     async def ping(self, peer: str) -> dict[str, Any]:
         """A signed round trip to ``peer``: milliseconds and clock skew in seconds. Raises PeerError."""
-        body = sealed(self.config.node, peer, secrets.token_hex(16), "ping", Ping())(0)
-        answer = await self._courier.deliver(peer, f"ping_{secrets.token_hex(10)}", body)
-        if not answer.reply.accepted:
-            raise PeerError(f"{peer} did not take the ping: {answer.reply.reason}")
-        self._skew[peer] = answer.skew
-        self._alive(peer)
+        answer = await self._courier.ping(peer)
+        self.heard(peer)
         return {"peer": peer, "ok": True, "ms": round(answer.seconds * 1000, 2), "skew_s": round(answer.skew, 3)}
 
     def status(self) -> dict[str, Any]:
@@ -196,7 +189,7 @@ class Node:
                 **{verdict: closed.get(f"handoff {verdict}", 0) for verdict in ("done", "failed", "in doubt", "returned")},
             },
             "refused": self._ingress.refused,
-            "skew_s": self._skew,
+            "skew_s": self._courier.skew,
             "disk_percent": self.health.disk,
             "recovered": msgspec.to_builtins(self.state.recovered),
         }
@@ -210,7 +203,7 @@ class Node:
             "name": self.config.node,
             "mode": self.health.standing.mode,
             "services": self._services(),
-            "skew_s": self._skew,
+            "skew_s": self._courier.skew,
         }
 
     def _channel(self, peer: str) -> dict[str, Any]:
@@ -229,10 +222,6 @@ class Node:
 
     def _wake(self, peer: str) -> None:
         self._outboxes[peer].wake()
-
-    def _alive(self, peer: str) -> None:
-        self.health.heard(peer)
-        self._outboxes[peer].heard()
 
     def _given_up(self, peer: str, msg_id: str, why: str) -> None:
         kind, _, unit = msg_id.partition("_")

@@ -13,8 +13,8 @@ from click.shell_completion import get_completion_class
 
 from outlast import __version__
 from outlast.cli.show import event_line, status_lines
-from outlast.cli.talk import NotRunning, order
 from outlast.cli.tail import follow
+from outlast.cli.talk import NotRunning, order
 from outlast.config import Config, load_config
 from outlast.core.ids import new_unit
 from outlast.errors import BadInput, ControlError

@@ -8,6 +8,7 @@ Left to others: when to send, and again (net.outbox); what is said (messages).
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 
 import msgspec
@@ -16,7 +17,7 @@ from outlast.clock import Clock
 from outlast.config import Config
 from outlast.core import webhook
 from outlast.errors import HttpError, PeerError, SignatureError
-from outlast.messages import Reply
+from outlast.messages import Ping, Reply, sealed
 from outlast.net import client
 from outlast.quantity import duration
 from outlast.store.keyring import Keyring
@@ -41,6 +42,8 @@ class Courier:
     """Carries messages to the peers of one node."""
 
     def __init__(self, config: Config, keyring: Keyring, clock: Clock) -> None:
+        # How far each peer's clock was ahead of ours when it last answered, in seconds.
+        self.skew: dict[str, float | None] = dict.fromkeys(config.peers)
         self._config = config
         self._keyring = keyring
         self._clock = clock
@@ -84,13 +87,18 @@ class Courier:
         if signed.id != f"res_{msg_id}"[:64] or reply.node != peer:
             raise PeerError(f"{peer} answered something else than what was asked")
         retry = response.headers.get("retry-after", "0")
+        skew = self.skew[peer] = reply.now - (now + seconds / 2)
         return Answer(
-            response.status,
-            reply,
-            float(retry) if retry.isascii() and retry.isdigit() else 0.0,
-            seconds,
-            reply.now - (now + seconds / 2),
+            response.status, reply, float(retry) if retry.isascii() and retry.isdigit() else 0.0, seconds, skew
         )
+
+    async def ping(self, peer: str) -> Answer:
+        """A signed round trip that asks for nothing. Raises PeerError."""
+        body = sealed(self._config.node, peer, secrets.token_hex(16), "ping", Ping())(0)
+        answer = await self.deliver(peer, f"ping_{secrets.token_hex(10)}", body)
+        if not answer.reply.accepted:
+            raise PeerError(f"{peer} did not take the ping: {answer.reply.reason}")
+        return answer
 
     async def alive(self, peer: str) -> bool:
         """Does anything answer at the peer's /healthz? Proves nothing, costs neither node a write."""

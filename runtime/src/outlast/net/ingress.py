@@ -46,8 +46,8 @@ class Door(Protocol):
     def accept(self, envelope: Envelope) -> None:
         """Take a message, durably and idempotently. Raises Busy or DurabilityError."""
 
-    def heard(self, peer: str, skew: float) -> None:
-        """A peer gave a proven sign of life; ``skew`` is how far its clock was ahead of ours, seconds."""
+    def heard(self, peer: str) -> None:
+        """A peer gave a proven sign of life."""
 
     def reasons(self) -> list[str]:
         """Why no work can be taken now; empty when it can."""
@@ -96,7 +96,7 @@ class Ingress:
         except SignatureError as error:
             self._refuse(sender, str(error), request.remote)
             return _json(401, {"error": "refused"})
-        self._door.heard(sender, signed.timestamp - now)
+        self._door.heard(sender)
         try:
             return self._authentic(sender, signed.id, request)
         except DurabilityError as error:
