@@ -66,7 +66,10 @@ def outlast(context: click.Context, node: str | None, home: str | None) -> None:
 @_as_json
 @click.pass_obj
 def status(where: _Where, as_json: bool) -> int:
-    """How the node is: health, mode, work, channels, and what was recovered."""
+    """Show how the node is.
+
+    Health, mode, work in hand, the channel to each peer, and what the last start recovered.
+    """
     home = where.home
     try:
         found = order(home, "GET", "/status")
@@ -89,7 +92,10 @@ def status(where: _Where, as_json: bool) -> int:
 @_as_json
 @click.pass_obj
 def ping(where: _Where, peer: str, as_json: bool) -> int:
-    """A signed message to PEER and its signed answer: how long it took, and how far the clocks are apart."""
+    """Reach PEER with a signed message, and back.
+
+    Says how long it took, and how far the clocks are apart: `outlast ping axiom`.
+    """
     answer = order(where.home, "POST", f"/ping/{peer}")
     if as_json:
         _print(answer)
@@ -106,7 +112,9 @@ def ping(where: _Where, peer: str, as_json: bool) -> int:
 @_as_json
 @click.pass_obj
 def handoff(where: _Where, peer: str, task: str, wait: str, no_wait: bool, as_json: bool) -> int:
-    """Hand TASK (a text) to PEER: its agent does it, and confirms.
+    """Hand a task to PEER, and see it confirmed.
+
+    TASK is a text that the peer's agent understands: `outlast handoff axiom "host report"`.
 
     Once this says "handed", the task is done exactly once or reported, whatever is killed meanwhile. Exit code 0 when the
     peer's agent did it, 1 when it did not, 4 when it is not done in time (it goes on; look at `outlast status`).
@@ -153,7 +161,10 @@ def _ended(found: dict[str, Any], peer: str, as_json: bool, no_wait: bool) -> in
 @_as_json
 @click.pass_obj
 def tail(where: _Where, lines: int, no_follow: bool, as_json: bool) -> int:
-    """The node's events as they come, also while it is down. With --json one JSON document a line."""
+    """Follow the node's events as they come.
+
+    Works while the node is down too. With --json each line is one JSON document.
+    """
     for line in follow(where.home.logs, lines, follow=not no_follow):
         if as_json:
             click.echo(line)
@@ -170,7 +181,7 @@ def tail(where: _Where, lines: int, no_follow: bool, as_json: bool) -> int:
 @_as_json
 @click.pass_obj
 def resume(where: _Where, reason: str, as_json: bool) -> int:
-    """End an emergency: only a person can."""
+    """End an emergency; only a person can."""
     found = order(where.home, "POST", "/resume", {"reason": reason})
     if as_json:
         _print(found)
@@ -183,7 +194,10 @@ def resume(where: _Where, reason: str, as_json: bool) -> int:
 @_as_json
 @click.pass_obj
 def verify(where: _Where, as_json: bool) -> int:
-    """Check the node from the outside in: its door, its control, and a signed round trip to every peer."""
+    """Check the node from the outside in.
+
+    Its door, its control, and a signed round trip to every peer. Nothing is changed.
+    """
     from outlast.cli.verify import check
 
     report = check(where.home, where.config)
@@ -201,7 +215,7 @@ def verify(where: _Where, as_json: bool) -> int:
 
 @outlast.group()
 def config() -> None:
-    """The node's configuration."""
+    """Check the configuration."""
 
 
 @config.command("check")
@@ -209,7 +223,10 @@ def config() -> None:
 @_as_json
 @click.pass_obj
 def config_check(where: _Where, file: Path | None, as_json: bool) -> int:
-    """Validate node.yml; exit code 78 and one line with field, wrong and mend where it is not right."""
+    """Validate node.yml.
+
+    Where it is not right: exit code 78, and one line with the field, what is wrong, and the mend.
+    """
     loaded = load_config(file or where.home.config)
     if as_json:
         _print({"ok": True, "node": loaded.node})
@@ -220,14 +237,17 @@ def config_check(where: _Where, file: Path | None, as_json: bool) -> int:
 
 @outlast.group()
 def keys() -> None:
-    """The node's keys."""
+    """Look after the keys."""
 
 
 @keys.command("init")
 @_as_json
 @click.pass_obj
 def keys_init(where: _Where, as_json: bool) -> int:
-    """Make the node's own key where there is none. The secret is not shown."""
+    """Make the node's own key where there is none.
+
+    The secret is not shown.
+    """
     from outlast.store.keyring import make_key, read_key
 
     path = where.home.keys / f"{where.config.node}.key"
@@ -243,7 +263,10 @@ def keys_init(where: _Where, as_json: bool) -> int:
 @outlast.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
-    """Print the completion script: eval "$(outlast completion bash)"."""
+    """Print the completion script of a shell.
+
+    For this session: eval "$(outlast completion bash)"
+    """
     kind = get_completion_class(shell)
     if kind is None:
         raise ControlError(f"completion for {shell} is not known to the installed click")
