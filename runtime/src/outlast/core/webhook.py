@@ -119,7 +119,7 @@ def verify(
     # Asked this way round, a clock that is not a number refuses too.
     if not abs(now - signed.timestamp) <= tolerance_s:
         raise SignatureError(
-            f"timestamp is {now - signed.timestamp:+.0f} s from our clock, more than {tolerance_s:g} s"
+            f"out of time: signed {signed.timestamp - now:+.0f} s from our clock, limit {tolerance_s:g} s"
         )
     return signed
 
@@ -127,7 +127,7 @@ def verify(
 def _three(headers: Mapping[str, str]) -> tuple[str, str, str]:
     for name in headers:
         if name not in _HEADERS and name.lower() in _HEADERS:
-            raise SignatureError(f"header {name.lower()} is spelled in two ways")
+            raise SignatureError(f"header {name.lower()} is not spelled in lower case")
     values = []
     for name in _HEADERS:
         value = headers.get(name)
@@ -146,7 +146,7 @@ def _content(msg_id: str, timestamp: str, body: bytes) -> bytes:
 
 
 def _signatures(header: str) -> list[bytes]:
-    """The ``v1`` signatures of a header. Versions that we do not know are left out; a malformed v1 refuses the whole."""
+    """The ``v1`` signatures of a header. Other versions are left out; one malformed ``v1`` refuses the whole."""
     if len(header) > _MAX_SIGNATURE_HEADER or not header.isascii():
         raise SignatureError(f"{HEADER_SIGNATURE} is not at most {_MAX_SIGNATURE_HEADER} ASCII characters")
     entries = header.split(" ")

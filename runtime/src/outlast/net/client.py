@@ -1,8 +1,8 @@
 """One HTTP/1.1 request to a peer, or to a node's own control socket: one connection, one answer.
 
-Rules kept here: it ends within its time limits; the answer is bounded; no redirect is followed and no proxy asked; every
-failure is a PeerError (nobody there, or no whole answer in time) or an HttpError (an answer that we refuse); the socket
-is closed when the call ends, however it ends; being cancelled is passed on.
+Rules kept here: it ends within its time limits; the answer is bounded; no redirect is followed and no proxy asked;
+every failure is a PeerError (nobody there, or no whole answer in time) or an HttpError (an answer that we refuse); the
+socket is closed when the call ends, however it ends; being cancelled is passed on.
 
 Left to others: trying again (the outbox), and whether the answer is to be believed (core/webhook.py).
 """

@@ -1,9 +1,9 @@
 """One connection of the HTTP server: when to read, when to answer, when to hang up.
 
-Rules kept here: a phase at a time, each with its time limit (idle, reading, answering, lingering); what is read ahead is
-at most one slice of requests and one read of the socket; an answer is handed to the kernel in full before the next
-request is looked at; after a last answer we half-close and wait for the peer to hang up, because closing on unread
-input would reset the connection and take the answer with it.
+Rules kept here: one phase at a time, each with its time limit (only how long a handler may think is not ours to say);
+what is read ahead is at most one slice of requests and two reads of the socket; an answer is handed to the kernel in
+full before the next request is looked at; after a last answer we half-close and wait for the peer to hang up, because
+closing on unread input would reset the connection and take the answer with it.
 
 Left to others: the grammar and its limits (net/http.py), who is let in (net/server.py).
 """

@@ -21,6 +21,7 @@ from outlast.messages import Ping, Reply, sealed
 from outlast.net import client
 from outlast.quantity import duration
 from outlast.store.keyring import Keyring
+from outlast.store.ledger import Ledger
 
 __all__ = ["Answer", "Courier"]
 
@@ -41,11 +42,12 @@ class Answer:
 class Courier:
     """Carries messages to the peers of one node."""
 
-    def __init__(self, config: Config, keyring: Keyring, clock: Clock) -> None:
+    def __init__(self, config: Config, keyring: Keyring, ledger: Ledger, clock: Clock) -> None:
         # How far each peer's clock was ahead of ours when it last answered, in seconds.
         self.skew: dict[str, float | None] = dict.fromkeys(config.peers)
         self._config = config
         self._keyring = keyring
+        self._ledger = ledger
         self._clock = clock
         self._connect = duration(config.messages.connect_timeout)
         self._total = duration(config.messages.total_timeout)
@@ -93,11 +95,12 @@ class Courier:
         )
 
     async def ping(self, peer: str) -> Answer:
-        """A signed round trip that asks for nothing. Raises PeerError."""
+        """A signed round trip that asks for nothing. Raises PeerError, DurabilityError."""
         body = sealed(self._config.node, peer, secrets.token_hex(16), "ping", Ping())(0)
         answer = await self.deliver(peer, f"ping_{secrets.token_hex(10)}", body)
         if not answer.reply.accepted:
             raise PeerError(f"{peer} did not take the ping: {answer.reply.reason}")
+        self._ledger.sent(peer, self._clock.time())
         return answer
 
     async def alive(self, peer: str) -> bool:

@@ -128,11 +128,14 @@ class _MessageReader:
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._head = 0
+        self._count = 0
         self._head_done = False
 
-    def _too_much_head(self, size: int) -> bool:
-        self._head += size
-        return self._head > self._header_bytes
+    def _one_too_many(self, name: bytes, value: bytes) -> bool:
+        """Count one more header; true if that is over a limit."""
+        self._count += 1
+        self._head += len(name) + len(value) + 4
+        return self._head > self._header_bytes or self._count > self._header_count
 
     # What follows is called by the parser.
 
@@ -146,10 +149,11 @@ class _MessageReader:
 
 
 class RequestReader(_MessageReader):
-    """Reads requests from a stream of bytes: complete ones wait in ``arrived``, each with whether to keep the connection.
+    """Reads requests from a stream of bytes.
 
-    ``refused`` is the status of the refusal that ends the stream, after what has arrived before it. ``begun`` is true
-    while part of a request is here; ``expects`` while its sender waits for "100 Continue".
+    Complete ones wait in ``arrived``, each with whether its connection goes on. ``refused`` is the status of the
+    refusal that ends the stream, after what has arrived before it. ``begun`` is true while part of a request is here,
+    ``expects`` while its sender waits for "100 Continue".
     """
 
     def __init__(self, limits: HttpLimits, remote: str) -> None:
@@ -187,14 +191,15 @@ class RequestReader(_MessageReader):
         self._url = b""
 
     def on_url(self, data: bytes) -> None:
-        if self._too_much_head(len(data)):
+        self._head += len(data)
+        if self._head > self._header_bytes:
             raise self._refuse(431)
         self._url += data
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_done:
             raise self._refuse(400)  # a trailer: nobody signs or reads them
-        if self._too_much_head(len(name) + len(value) + 4) or len(self._headers) >= self._header_count:
+        if self._one_too_many(name, value):
             raise self._refuse(431)
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
@@ -279,7 +284,7 @@ class ResponseReader(_MessageReader):
     # What follows is called by the parser; to raise ends its work.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._too_much_head(len(name) + len(value) + 4) or len(self._headers) >= self._header_count:
+        if self._one_too_many(name, value):
             raise self._fail(f"the answer's headers are larger than {self._header_bytes} bytes or too many")
         if self._head_done:
             return

@@ -1,8 +1,8 @@
 """A small HTTP/1.1 server on asyncio: TCP for peers, a Unix socket for the node's own people and programs.
 
-Rules kept here: whatever a stranger sends costs bounded memory and time (see HttpLimits); requests of one connection are
-answered in order, one at a time, and no more is read meanwhile; a peer or the console never sees a traceback, the
-``on_error`` callback does; a request that arrived whole is handled to its end even if its sender hangs up.
+Rules kept here: whatever a stranger sends costs bounded memory and time (see HttpLimits); requests of one connection
+are answered in order, one at a time, and no more is read meanwhile; a peer or the console never sees a traceback, the
+``on_error`` callback does; a request whose handler has begun is handled to its end even if its sender hangs up.
 
 Left to others: what requests mean, how long a handler may take, and that only one daemon runs in a home: two that start
 in the same instant are kept apart by the home's lock, not by the socket file.
@@ -24,7 +24,7 @@ from outlast.errors import BadInput
 from outlast.net.connection import Connection
 from outlast.net.http import HttpLimits, Request, Response
 
-__all__ = ["HttpServer"]
+__all__ = ["HttpLimits", "HttpServer"]
 
 _SUN_PATH = 103 if sys.platform == "darwin" else 107
 _BACKLOG = 128
