@@ -41,11 +41,12 @@ class Handoffs:
 
     def make(self, unit: str, peer: str, text: str) -> None:
         """Hand ``text`` to ``peer`` as ``unit``. Once, however often it is asked. Raises DurabilityError."""
-        if unit in self._memory.state.units:
+        known = self._memory.state.units.get(unit)
+        if known is not None and (known.status != "open" or known.kind != "handoff"):
             return
+        # Asked again after a full disk, the intent may be there and the message not: each of the two is done once.
         trace_id = secrets.token_hex(16)
         self._memory.intent(unit, "handoff", peer, text)
-
         body = sealed(self._node, peer, trace_id, unit, Task(unit=unit, task=text))
         self._ledger.enqueue(peer, message_id(unit, "task"), body, self._clock.time())
         self._events.emit("handoff.made", trace_id=trace_id, correlation_id=unit, peer=peer)
@@ -88,9 +89,13 @@ class Handoffs:
 
     def _close(self, unit: str, verdict: Verdict, detail: str) -> None:
         state = self._memory.state.units.get(unit)
-        if state is None or state.status != "open":
+        if state is None or state.confirmed:
             return
-        self._memory.update(unit, verdict, detail)
+        if state.status == "open":
+            self._memory.update(unit, verdict, detail)
+        else:
+            # The disk took the UPDATE and not the CONFIRM: what was said first is what is confirmed.
+            verdict, detail = state.closed_as(), state.detail
         self._memory.confirm(unit, verdict, detail)
         self._events.emit("handoff.closed", correlation_id=unit, peer=state.peer, verdict=verdict, detail=detail)
         if event := self._closed.pop(unit, None):

@@ -35,7 +35,9 @@ _FIGURES = {
     "CELSIUS": 80,
     "SKEW_S": 60,
 }
-_WELL = {"up", "ready", "running", "active", "busy", "idle", "ok", "closed", "starting"}
+_WELL = {"up", "ready", "running", "active", "working", "busy", "idle", "ok", "closed", "starting"}
+# What psutil and platform were seen to raise on machines that they do not know: one part fails, the others are of use.
+_STRANGE = (psutil.Error, OSError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _UNSHOWN_TYPES = {"squashfs", "iso9660", "devfs", "autofs"}
 
 
@@ -89,9 +91,7 @@ class _Report:
             body += ["", f"## {title}", ""]
             try:
                 body += part()
-            except (
-                Exception
-            ) as error:  # whatever a strange machine makes psutil raise, the other parts are still of use
+            except _STRANGE as error:
                 body.append(f"Could not be read: {_plain(str(error) or type(error).__name__, 120)}.")
         verdict = "healthy" if not self._worries else "worth a look"
         asked = ", ".join(f"{field} {_plain(self._task[field])}" for field in ("from", "unit") if self._task.get(field))
@@ -190,7 +190,10 @@ class _Report:
                 continue
             except (psutil.Error, OSError):
                 hidden += 1
-        top = {found[2].pid: found for rank in (0, 1) for found in heapq.nlargest(_TOP, seen, key=lambda p: p[rank])}
+        busy = [found for found in seen if found[1] >= 1]
+        largest = heapq.nlargest(_TOP, seen, key=lambda found: found[0])
+        largest += heapq.nlargest(_TOP, busy, key=lambda found: found[1])
+        top = {found[2].pid: found for found in largest}
         yield from _table("Process", "Id", "Memory", "CPU time since its start")
         for rss, seconds, process in sorted(top.values(), key=lambda found: -found[0]):
             with contextlib.suppress(psutil.Error, OSError):
@@ -215,7 +218,7 @@ class _Report:
                 continue
             if abs(skew) >= self._most["SKEW_S"]:
                 self._worries.append(f"clock is {abs(skew):.0f} s away from {_plain(peer)}'s")
-            yield f"- {_plain(peer)}: {skew:+.3f} s"
+            yield f"- {_plain(peer)} is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
         if not skews:
             yield "No sibling given with the task."
 
@@ -277,7 +280,7 @@ def _mounts() -> list[str]:
     while not here.is_mount():
         here = here.parent
     mounts = ["/", str(here)]
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(*_STRANGE):
         mounts += [p.mountpoint for p in psutil.disk_partitions() if p.fstype not in _UNSHOWN_TYPES]
     by_device: dict[int, str] = {}
     for mount in mounts:

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -71,7 +72,7 @@ async def run_agent(
     limits: AgentLimits,
     environment: Mapping[str, str],
     *,
-    grace_s: float = 5.0,
+    grace_s: float = 3.0,
 ) -> Outcome:
     """Run ``command`` on ``task`` in the empty directory ``work``; what it printed is kept beside it.
 
@@ -88,7 +89,8 @@ async def run_agent(
     except AgentError as error:
         reason = one_line(str(error), _REASON_CHARS)
     except (OSError, ValueError) as error:
-        reason = one_line(f"the task could not be run: {error}", _REASON_CHARS)
+        what = (isinstance(error, OSError) and error.strerror) or str(error)
+        reason = one_line(f"the task could not be run: {what}", _REASON_CHARS)
     code = agent.code if agent.code is not None and agent.code >= 0 else None
     summary = agent.output[1].last_line(_SUMMARY_CHARS)
     return Outcome("failed" if reason else "done", reason, code, files, summary, time.monotonic() - began)
@@ -170,6 +172,7 @@ async def _run(
     env = {"PATH": os.defpath, "LANG": "C.UTF-8", "TMPDIR": str(scratch), **env, **environment}
     env |= {_MARK: str(work), "OUTLAST_UNIT": str(task.get("unit", ""))}
     program = _find(command, env["PATH"])
+    _remove(scratch)  # of a run that was cut off
     scratch.mkdir(mode=0o700, exist_ok=True)
     document = work.parent / "stdin.json"  # a file and no pipe: an agent that never reads cannot hold us up
     keep_file(document, msgspec.json.encode(task) + b"\n")
@@ -184,7 +187,8 @@ async def _run(
         await _end(agent, str(work), older, grace_s)
         _remove(scratch)
     for fd, name in ((1, "stdout.txt"), (2, "stderr.txt")):
-        keep_file(work.parent / name, agent.output[fd].kept())
+        with contextlib.suppress(OSError):  # it is for people who look into a failure, and decides nothing
+            keep_file(work.parent / name, agent.output[fd].kept())
     reason = reason or _verdict(agent)
     if reason:
         raise AgentError(reason)
@@ -200,24 +204,31 @@ def _find(command: Sequence[str], path: str) -> str:
             return place
     if files:
         raise AgentError(f"the agent command {files[0]} is not executable; chmod +x it")
-    where = "does not exist" if os.path.isabs(name) else "is not on the PATH; give its absolute path"
-    raise AgentError(f"the agent command {name or '(empty)'} {where} (outlast_agent_command)")
+    where = "does not exist" if os.path.isabs(name) else "is not on the PATH"
+    raise AgentError(f"the agent command {name or '(empty)'} {where}; correct outlast_agent.command")
 
 
 async def _spawn(agent: _Agent, command: Sequence[str], document: Path, work: Path, env: Mapping[str, str]) -> None:
     """Start the agent in a session of its own. Raises AgentError."""
+    loop = asyncio.get_running_loop()
     try:
         with document.open("rb") as task:
-            await asyncio.get_running_loop().subprocess_exec(
-                lambda: agent,
-                *command,
-                stdin=task,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=work,
-                env=env,
-                start_new_session=True,
+            starting = loop.create_task(
+                loop.subprocess_exec(
+                    lambda: agent,
+                    *command,
+                    stdin=task,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    cwd=work,
+                    env=env,
+                    start_new_session=True,
+                )
             )
+            try:
+                await asyncio.shield(starting)
+            finally:  # a start that is cancelled half-way would wait for whoever holds the pipes
+                await asyncio.wait({starting})
     except (OSError, ValueError) as error:
         mend = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if isinstance(error, FileNotFoundError):
@@ -235,11 +246,9 @@ async def _watch(agent: _Agent, folders: Iterable[Path], limits: AgentLimits) ->
         left = deadline - time.monotonic()
         if left <= 0:
             return (
-                f"hung: not done after {limits.timeout_s:g} s, so it was ended; mend it or raise outlast_agent_timeout"
+                f"hung: not done after {limits.timeout_s:g} s, so it was ended; mend it or raise outlast_agent.timeout"
             )
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(pause, left)):
-                await agent.exited.wait()
+        if await _within(min(pause, left), agent.exited):
             break
         looked = time.monotonic()
         for folder in folders:
@@ -272,10 +281,17 @@ async def _end(agent: _Agent, work: str, older: frozenset[int], grace_s: float) 
     agent.close()
 
 
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Wait for an event, ``seconds`` at most; return whether it came.
+
+    Not by asyncio.timeout: while a task is being cancelled, that of Python 3.11.2 (Debian 12) cancels instead of ending.
+    """
+    waiter = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({waiter}, timeout=seconds)
+    finally:
+        waiter.cancel()
+    return event.is_set()
 
 
 def _kill_marked(is_ours: Callable[[str], bool], older: Iterable[int] = ()) -> set[int]:
@@ -307,10 +323,5 @@ def _verdict(agent: _Agent) -> str:
 
 
 def _remove(scratch: Path) -> None:
-    """Remove the agent's temporary files; what cannot be removed is moved with the task's directory later."""
-    with contextlib.suppress(OSError):
-        scratch.rmdir()
-        return
-    import shutil  # 1 MiB of memory, which a node whose agents tidy up need not spend
-
+    """Remove the agent's temporary files; what cannot be removed stays in the task's directory."""
     shutil.rmtree(scratch, ignore_errors=True)

@@ -15,7 +15,6 @@ Left to others: running the agent (work.runner), what to do after a crash (core.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import shutil
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from outlast.clock import Clock, iso
+from outlast.clock import Clock, iso, stamp
 from outlast.config import Config
 from outlast.core.ids import message_id, valid_unit
 from outlast.core.recovery import Task as Evidence
@@ -109,13 +108,20 @@ class Tasks:
             try:
                 await self._work(unit)
             except DurabilityError as error:
-                # What reached the disk tells how to go on, as after a start; a full disk is given time.
-                self._events.emit("task.stuck", correlation_id=unit, error=str(error))
-                await asyncio.sleep(duration(self._config.retry.max))
-                with contextlib.suppress(DurabilityError):
-                    self._resume(unit)
+                await self._stuck(unit, error)
             finally:
                 self.running = ""
+
+    async def _stuck(self, unit: str, error: DurabilityError) -> None:
+        """Try again until the disk takes it. What reached the disk tells how to go on, as after a start."""
+        while True:
+            self._events.emit("task.stuck", correlation_id=unit, error=str(error))
+            await asyncio.sleep(duration(self._config.retry.max))
+            try:
+                self._resume(unit)
+                return
+            except DurabilityError as again:
+                error = again
 
     def recover(self) -> None:
         """Put right what the last stop left open. Raises DurabilityError."""
@@ -126,22 +132,26 @@ class Tasks:
         known = self._memory.state.units
         for unit in sorted(on_disk - set(known)):
             ticket = self._read(unit)
-            if ticket is not None and not self._ended(unit):
+            if self._ended(unit):
+                self._clear_away(unit)
+            elif ticket is not None:
                 self._memory.intent(unit, "task", ticket.peer, ticket.task)
             else:
-                self._clear_away(unit)
+                # Never accepted. Kept among the ended ones, it would look done when its sender offers it again.
+                durable.set_aside(self._home.tasks / unit, self._home.trash, stamp(self._clock.time()))
         for unit in self._memory.state.open("task"):
             self._resume(unit)
-        for unit, state in self._memory.state.unconfirmed("task").items():
-            manifest = self._result(unit)
-            files = manifest.files if manifest and state.status == "done" else ()
-            self._tell(unit, manifest.detail if manifest else state.detail, files)
+        for unit in self._memory.state.unconfirmed("task"):
+            self._tell_again(unit)
         for unit in on_disk:
             if (closed := self._memory.state.units.get(unit)) and closed.status != "open":
                 self._clear_away(unit)
 
     def _resume(self, unit: str) -> None:
-        """Carry an open task on from what the disk knows of it."""
+        """Carry a task on from what the disk knows of it."""
+        if self._memory.state.units[unit].status != "open":
+            self._tell_again(unit)
+            return
         ticket = self._read(unit)
         result = self._result(unit)
         agent = self._config.agent
@@ -253,9 +263,16 @@ class Tasks:
             body = sealed(self._config.node, state.peer, trace_id, unit, result)
             self._ledger.enqueue(state.peer, message_id(unit, "result"), body, self._clock.time())
             self._wake(state.peer)
-        self._memory.confirm(unit, verdict, summary(detail, files))
+        if not state.confirmed:
+            self._memory.confirm(unit, verdict, summary(detail, files))
         self._events.emit("task.closed", trace_id=trace_id, correlation_id=unit, verdict=verdict, detail=detail)
         self._clear_away(unit)
+
+    def _tell_again(self, unit: str) -> None:
+        """Take the steps after UPDATE that were not taken."""
+        state, manifest = self._memory.state.units[unit], self._result(unit)
+        files = manifest.files if manifest and state.status == "done" else ()
+        self._tell(unit, manifest.detail if manifest else state.detail, files)
 
     def _ended(self, unit: str) -> bool:
         return (self._home.artifacts / unit).exists() or (self._home.ended / unit).exists()
