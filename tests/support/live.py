@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,16 +20,19 @@ from typing import Any
 
 import yaml
 
+from outlast.cli.talk import NotRunning, order
 from outlast.home import Home
 
 __all__ = ["LiveNode", "free_port", "pair", "share_keys", "until"]
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, and that no outgoing connection is given while a node is being restarted."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(condition: Callable[[], Any], *, limit: float = 30.0, what: str = "the condition") -> Any:
@@ -80,7 +84,23 @@ class LiveNode:
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}
             )
         if wait:
-            until(self.alive, what=f"{self.name} answers: {self.log()}")
+            until(lambda: self.ended() or self.status(), what=f"an answer of {self.name}")
+            assert not self.ended(), f"{self.name} did not start: {self.log()}"
+
+    def ended(self) -> bool:
+        """Is the daemon's process over?"""
+        return self.process is None or self.process.poll() is not None
+
+    def order(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """What the command does, without the time that a process of its own takes. Raises OutlastError."""
+        return order(self.home, method, path, body)
+
+    def status(self) -> dict[str, Any]:
+        """What ``outlast status --json`` prints; empty while the node does not answer."""
+        try:
+            return self.order("GET", "/status")
+        except NotRunning:
+            return {}
 
     def alive(self) -> bool:
         """Does the daemon answer its control socket?"""

@@ -86,6 +86,7 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disk_degraded: Percent = 85
     disk_emergency: Percent = 95
     sibling_silent: str = "30m"
+    clock_skew: str = "30s"
 
 
 class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,6 +122,7 @@ _DURATIONS = {
     ("breaker", "cooldown"),
     ("health", "interval"),
     ("health", "sibling_silent"),
+    ("health", "clock_skew"),
     ("stop", "grace"),
 }
 

@@ -77,8 +77,8 @@ class Health:
         if alive and peer not in self._present:
             try:
                 await self._courier.ping(peer)
-            except PeerError as error:
-                self._events.burst("peer.not_trusted", str(error), peer=peer)
+            except (PeerError, DurabilityError) as error:
+                self._events.burst("peer.not_greeted", str(error), peer=peer)
                 return
         if alive != (peer in self._present):
             self._events.emit("peer.back" if alive else "peer.gone", peer=peer)

@@ -57,7 +57,7 @@ class Node:
         self.events = EventLog(home.logs, config.node, clock)
         self._ledger = Ledger(home.ledger, home.trash, clock)
         self._memory = Memory(home, config.node, clock)
-        self._courier = Courier(config, keyring, clock)
+        self._courier = Courier(config, keyring, self._ledger, clock)
         self._outboxes = {
             peer: Outbox(
                 peer, config, self._ledger, self._courier, self.events, clock, random.uniform, self._given_up

@@ -11,6 +11,7 @@ from outlast.errors import HttpError, OutlastError, PeerError
 from outlast.home import Home
 from outlast.net import client
 from outlast.net.http import Response
+from outlast.quantity import duration
 
 __all__ = ["check"]
 
@@ -33,6 +34,8 @@ def check(home: Home, config: Config) -> dict[str, Any]:
     for peer in sorted(config.peers):
         try:
             pings[peer] = order(home, "POST", f"/ping/{peer}")
+            if abs(skew := pings[peer]["skew_s"]) > duration(config.health.clock_skew):
+                find("clock", f"{peer}'s clock is {skew:+.0f} s from ours", "switch time synchronisation on, on both")
         except OutlastError as error:
             pings[peer] = {"peer": peer, "ok": False, "error": str(error)}
             find(f"peers.{peer}", str(error), f"see that {peer} runs, then run ansible-playbook site.yml")

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
 
 from outlast.errors import DurabilityError
 
-__all__ = ["fsync_dir", "fsync_file", "make_dir", "move", "replace", "set_aside", "write_all"]
+__all__ = ["fsync_dir", "fsync_file", "make_dir", "move", "replace", "set_aside", "sweep", "write_all"]
+
+_HALF = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 if sys.platform == "darwin":
     import fcntl
@@ -69,6 +72,13 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise DurabilityError(f"{path.name} could not be written: {error.strerror or error}") from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what ``replace`` left half-written in ``folder`` when its process was killed. Raises OSError."""
+    for path in folder.glob(".*.tmp"):
+        if _HALF.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def make_dir(path: Path) -> None:

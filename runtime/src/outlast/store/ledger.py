@@ -146,6 +146,11 @@ class Ledger:
             if status:
                 self._count(peer, "last_sent = ?", (now,))
 
+    def sent(self, peer: str, now: float) -> None:
+        """A message that is not counted (a ping) was taken by ``peer``."""
+        with self._transaction():
+            self._count(peer, "last_sent = ?", (now,))
+
     def channel(self, peer: str) -> Channel:
         """The counters of one peer's channel."""
         query = "SELECT sent, received, gaps, repeats, last_sent, last_received FROM channels WHERE peer = ?"

@@ -35,6 +35,7 @@ class Memory:
         self._damaged = 0
         try:
             durable.make_dir(home.memory)
+            durable.sweep(home.workspace)
             known = self._read_state(node)
             self._journal = Journal(home.memory, node, clock)
             for record in self._journal.since(known.seq, self._count):
