@@ -1,0 +1,60 @@
+# Every target says in one line what it runs. Plain `make` lists them.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help up down status clean test lint bench build docs lock
+SHELL := /bin/sh
+BIN := .venv/bin
+PLAY := $(BIN)/ansible-playbook
+
+# Ansible refuses to start where the locale is not UTF-8, as on a machine that never chose one.
+ifneq ($(shell locale charmap 2>/dev/null),UTF-8)
+export LC_ALL := C.UTF-8
+endif
+# Ansible ignores an ansible.cfg in a directory that others may write to, unless told that it is meant.
+export ANSIBLE_CONFIG := ansible.cfg
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+up: .venv/.control ## provision the nodes of inventory/local and show them: ansible-playbook site.yml
+	@$(PLAY) site.yml $(ARGS)
+
+down: .venv/.control ## stop the nodes and prove that nothing is left running: ansible-playbook playbooks/down.yml
+	@$(PLAY) playbooks/down.yml $(ARGS)
+
+status: .venv/.control ## show the nodes as seen from outside: ansible-playbook playbooks/status.yml
+	@$(PLAY) playbooks/status.yml $(ARGS)
+
+clean: ## stop the nodes, then move .outlast to .trash after asking (YES=1 does not ask): tools/clean
+	@YES=$(YES) tools/clean
+
+test: .venv/.dev lint ## lint, then every test: pytest tests
+	@$(BIN)/python -m pytest $(or $(TESTS),tests) $(ARGS)
+
+lint: .venv/.dev ## ansible-lint, yamllint, ruff, mypy, generated tables: tools/lint
+	@tools/lint
+
+bench: .venv/.dev ## measure the goals beside their peers: python -m bench
+	@$(BIN)/python -m bench $(ARGS)
+
+build: .venv/.control ## make the collection's tarball in build/: ansible-galaxy collection build
+	@$(BIN)/ansible-galaxy collection build --force --output-path build
+
+docs: .venv/.control ## write the roles' README tables from their argument specs: tools/role_docs.py
+	@$(BIN)/python tools/role_docs.py
+
+lock: ## write the locked requirements anew, with hashes: uv pip compile
+	@tools/lock
+
+# Stamps: what is installed is not looked at again until its lock changes.
+.venv/.made: tools/venv
+	@tools/venv make
+	@touch $@
+
+.venv/.control: .venv/.made requirements/control.txt runtime/pyproject.toml
+	@tools/venv install requirements/control.txt runtime
+	@touch $@
+
+.venv/.dev: .venv/.control requirements/dev.txt
+	@tools/venv install requirements/dev.txt
+	@touch $@

@@ -1,0 +1,117 @@
+"""Compare what preflight found on all hosts, say everything that is wrong at once, then fail once.
+
+Keeps: runs on the controller only and changes nothing. Leaves to others: looking at each host (preflight).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.outlast.agents.plugins.plugin_utils import quantity, specs, table
+
+Finding = dict[str, str]
+
+
+class ActionModule(ActionBase):
+    """Run once by the task `outlast.agents.findings`: `seen` names the variable that holds each host's answer."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Fail with all findings, or say in one line that there are none."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        hosts = task_vars["hostvars"]
+        members = task_vars["groups"].get("outlast", [])
+        seen = {
+            name: hosts[name][self._task.args["seen"]]
+            for name in task_vars["ansible_play_hosts"]
+            if self._task.args["seen"] in hosts[name]
+        }
+        places = {name: self._place(hosts[name]) for name in members}
+        found = [{"host": name, **one} for name, answer in seen.items() for one in answer["findings"]]
+        self._mend_ports(found, seen, hosts)
+        found += self._shared(places, set(seen))
+        found += self._skewed({name: answer["skew"] for name, answer in seen.items()}, hosts)
+        result["changed"] = False
+        if not found:
+            Display().display(f"preflight: {', '.join(seen)}: nothing stands in the way", color="green")
+            return result
+        count = f"{len(found)} finding{'s' if len(found) > 1 else ''}, nothing was changed"
+        Display().display("\n".join([f"preflight: {count}", *table.findings(found)]), color="red")
+        result.update(failed=True, msg=f"preflight: {count}, see above")
+        return result
+
+    def _place(self, host: Any) -> dict[str, str]:
+        """Where a host is and what it claims there; what cannot be worked out is left out."""
+        local = host.get("ansible_connection") == "local"
+        claims = {}
+        for name in ("outlast_port", "outlast_home"):
+            try:
+                claims[name] = str(host[name])
+            except (KeyError, AnsibleError):
+                continue
+        return {
+            "machine": "this machine" if local else str(host.get("ansible_host", host["inventory_hostname"])),
+            **claims,
+        }
+
+    def _shared(self, places: dict[str, dict[str, str]], about: set[str]) -> list[Finding]:
+        """Ports and homes that two nodes of one machine claim."""
+        found = []
+        for field in ("outlast_port", "outlast_home"):
+            claimed: dict[tuple[str, str], list[str]] = defaultdict(list)
+            for name, place in places.items():
+                if field in place:
+                    claimed[place["machine"], place[field]].append(name)
+            for (machine, value), names in claimed.items():
+                if len(names) > 1 and about & set(names):
+                    wrong = f"{value} is claimed by {' and '.join(names)} on {machine}"
+                    mend = f"give each of them its own {field} in the inventory"
+                    found.append({"host": names[-1], **specs.finding(field, wrong, mend)})
+        return found
+
+    def _skewed(self, skews: dict[str, float], hosts: Any) -> list[Finding]:
+        """Nodes whose clock is too far from the others' middle one, or from the only other one."""
+        found = []
+        for name, skew in skews.items():
+            try:
+                limit = quantity.seconds(hosts[name].get("outlast_max_skew", specs.defaults()["outlast_max_skew"]))
+            except (ValueError, AnsibleError):
+                continue
+            others = sorted((other for other in skews if other != name), key=lambda other: abs(skew - skews[other]))
+            # The controller's own clock decides which of two is wrong.
+            if others and abs(skew - skews[others[-1]]) > limit and abs(skew) >= abs(skews[others[-1]]):
+                off = skew - skews[others[-1]]
+                wrong = f"is {off:+.0f} s off {others[-1]}'s, {limit:.0f} s are allowed (outlast_max_skew)"
+                found.append(
+                    {
+                        "host": name,
+                        **specs.finding(
+                            "clock", wrong, "switch on time synchronisation there (timedatectl, or systemsetup)"
+                        ),
+                    }
+                )
+        return found
+
+    def _mend_ports(self, found: list[Finding], seen: dict[str, Any], hosts: Any) -> None:
+        """Fill in the mend for ports that are taken: a command that moves all nodes to ports that are free."""
+        taken = [one for one in found if one["field"] == "outlast_port" and not one["mend"]]
+        if not taken:
+            return
+        shifts = set.intersection(*(set(seen[one["host"]]["free_shifts"]) for one in taken))
+        shift = min(shifts, default=0)
+        for one in taken:
+            host = hosts[one["host"]]
+            if "outlast_port_base" in host:
+                base = int(host["outlast_port_base"]) + shift
+                file = "inventory/local/group_vars/all/ports.yml"
+                one["mend"] = f"mkdir -p {file.rpartition('/')[0]} && echo 'outlast_port_base: {base}' > {file}"
+            else:
+                one["mend"] = (
+                    f"set outlast_port for {one['host']} to a free one, such as {int(host['outlast_port']) + shift}"
+                )

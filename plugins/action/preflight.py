@@ -1,0 +1,114 @@
+"""Everything about one host that can be checked before anything changes: its variables here, the rest on the node.
+
+Keeps: nothing fails here, the answer is a list of findings; the node is asked once, and only with values that make
+sense. Leaves to others: comparing hosts, and failing (findings).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.outlast.agents.plugins.plugin_utils import quantity, specs
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+SUPPORTED_MANAGERS = ("supervisord",)
+
+
+class ActionModule(ActionBase):
+    """Run by the task `outlast.agents.preflight`, without arguments."""
+
+    _requires_connection = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return findings, clock skew to this machine in seconds, and what the node said."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        values, found = self._values(task_vars)
+        set_here = [name for name in task_vars if name.startswith(specs.PREFIX)]
+        found += specs.check(set_here, values)
+        found += self._check_names(task_vars, values)
+        arguments = self._node_arguments(task_vars["inventory_hostname"], values, found)
+        result.update(changed=False, findings=found, skew=0.0, free_shifts=[])
+        if arguments is None or any(one["field"] == "outlast_service_manager" for one in found):
+            return result
+        before = time.time()
+        answer = self._execute_module("outlast.agents.preflight", arguments, task_vars=task_vars)
+        between = (before + time.time()) / 2
+        if answer.get("failed") or answer.get("unreachable"):
+            result.update(answer)
+            return result
+        result.update(
+            findings=found + answer["findings"],
+            skew=round(answer["time"] - between, 1),
+            free_shifts=answer["free_shifts"],
+        )
+        return result
+
+    def _values(self, task_vars: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, str]]]:
+        """The values of all known variables as templated, and a finding for each that cannot be."""
+        values: dict[str, Any] = {}
+        found = []
+        for name, default in {**specs.defaults(), **task_vars}.items():
+            if name not in specs.options():
+                continue
+            try:
+                values[name] = self._templar.template(task_vars.get(name, default))
+            except AnsibleError as error:
+                reason = str(error).splitlines()[0].rstrip(".")
+                found.append(
+                    specs.finding(name, f"cannot be worked out: {reason}", "set what it refers to, or set it plainly")
+                )
+                values[name] = None
+        # A variable that failed has its finding already; without it, there is none about a wrong type as well.
+        return {name: value for name, value in values.items() if value is not None}, found
+
+    def _check_names(self, task_vars: dict[str, Any], values: dict[str, Any]) -> list[dict[str, str]]:
+        found = []
+        host = task_vars["inventory_hostname"]
+        if not NAME.fullmatch(host):
+            wrong = f"{host!r} is no name for a node"
+            found.append(
+                specs.finding("inventory_hostname", wrong, "use lower-case letters, digits and dashes, 32 at most")
+            )
+        members = task_vars["groups"].get("outlast", [])
+        peers = values.get("outlast_peers", [])
+        for peer in peers if isinstance(peers, list) else []:
+            if peer == host:
+                found.append(specs.finding("outlast_peers", f"{host} names itself", "remove it from the list"))
+            elif peer not in members:
+                known = ", ".join(name for name in members if name != host) or "no other node"
+                mend = f"add {peer} to the group outlast, or remove it from the list (the group has {known})"
+                found.append(specs.finding("outlast_peers", f"{peer} is not in the inventory", mend))
+        manager = values.get("outlast_service_manager", "supervisord")
+        if manager in specs.options()["outlast_service_manager"]["choices"] and manager not in SUPPORTED_MANAGERS:
+            wrong = f"{manager} is not yet supported in this version"
+            found.append(specs.finding("outlast_service_manager", wrong, f"use {' or '.join(SUPPORTED_MANAGERS)}"))
+        return found
+
+    def _node_arguments(self, host: str, values: dict[str, Any], found: list[dict[str, str]]) -> dict[str, Any] | None:
+        """What the node is to look at, or None where that cannot be said; adds findings about quantities."""
+        sizes: dict[str, float] = {}
+        for name, parse in (("outlast_min_free", quantity.size_bytes), ("outlast_max_skew", quantity.seconds)):
+            try:
+                sizes[name] = parse(values[name])
+            except ValueError as error:
+                found.append(specs.finding(name, str(error), f"write it like {specs.defaults()[name]}"))
+            except KeyError:
+                continue
+        port = str(values.get("outlast_port", ""))
+        if port.isdigit() and not 0 < int(port) < 65536:
+            found.append(specs.finding("outlast_port", f"{port} is no port", "choose one from 1024 to 65535"))
+            return None
+        if not port.isdigit() or not values.get("outlast_home") or "outlast_min_free" not in sizes:
+            return None
+        return {
+            "home": values["outlast_home"],
+            "node": host,
+            "host": values["outlast_host"],
+            "port": int(port),
+            "min_free": sizes["outlast_min_free"],
+        }

@@ -1,0 +1,202 @@
+"""Look at a node without changing anything: see DOCUMENTATION.
+
+Leaves to others: what only the controller can see (plugins/action/preflight.py) and what only shows when all nodes are
+compared (plugins/action/findings.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import stat
+import sys
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.outlast.agents.plugins.module_utils import local_http, processes, venv_pip
+
+DOCUMENTATION = r"""
+module: preflight
+short_description: Checks everything on a node that can be checked before anything changes
+description:
+  - Looks at Python, disk, port, home, key files and clock in one trip, and returns all findings without failing.
+options:
+  home: {description: The node's directory., type: path, required: true}
+  node: {description: The node's name., type: str, required: true}
+  host: {description: The address that the node listens on., type: str, required: true}
+  port: {description: The port that the node listens on., type: int, required: true}
+  min_free: {description: Bytes that must be free on the home's disk., type: int, required: true}
+author: [The Outlast authors (@outlast)]
+"""
+EXAMPLES = r"""
+- outlast.agents.preflight: {home: /srv/coz, node: coz, host: 127.0.0.1, port: 18801, min_free: 524288000}
+"""
+RETURN = r"""
+findings: {description: "List of field, wrong, mend.", type: list, elements: dict, returned: always}
+time: {description: The node's clock in seconds since 1970., type: float, returned: always}
+free_shifts: {description: Numbers to add to the port so that it is free., type: list, returned: when the port is taken}
+"""
+
+# supervisord first binds `<home>/run/supervisor.sock.<pid>`; macOS allows 103 bytes for a socket's path.
+HOME_BYTES = 103 - len("/run/supervisor.sock.1234567")
+ODD_CHARACTERS = set("\"'`$%;#\\\n\r\t*?[]{}|<>&!")
+KEY_SIZE = 4096
+SHIFTS = range(100, 4000, 100)
+
+Finding = dict[str, str]
+
+
+def finding(field: str, wrong: str, mend: str) -> Finding:
+    """One thing that is wrong, and what to do about it."""
+    return {"field": field, "wrong": wrong, "mend": mend}
+
+
+def check_python() -> list[Finding]:
+    """Whether a release can be built with the interpreter that this runs under."""
+    if sys.version_info < (3, 11):  # noqa: UP036 (the node's Python may be any)
+        version = ".".join(map(str, sys.version_info[:3]))
+        mend = "install Python 3.11 or newer there, or point ansible_python_interpreter at one"
+        return [finding("python", f"{sys.executable} is {version}, 3.11 or newer is needed", mend)]
+    if importlib.util.find_spec("venv") is None or venv_pip.pip_command() is None:
+        wrong = f"{sys.executable} has neither pip nor ensurepip, so that no virtual environment can be filled"
+        return [finding("python", wrong, "install the package python3-venv (Debian, Ubuntu) there")]
+    return []
+
+
+def nearest_existing(path: str) -> str:
+    """The path itself, or the closest directory above it that exists."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path) or "/"
+    return path
+
+
+def check_home(home: str, min_free: int) -> list[Finding]:
+    """Whether the home's path can be used, written and filled."""
+    found = []
+    if len(os.fsencode(home)) > HOME_BYTES:
+        wrong = f"{home} has {len(os.fsencode(home))} bytes, a Unix socket inside it allows {HOME_BYTES}"
+        found.append(finding("outlast_home", wrong, "choose a shorter path"))
+    if not os.path.isabs(home) or ODD_CHARACTERS & set(home):
+        wrong = f"{home!r} is not a plain absolute path"
+        found.append(finding("outlast_home", wrong, "choose a path of letters, digits, spaces and ._/+@-"))
+    base = nearest_existing(home)
+    places = [os.path.join(home, name) for name in ("", "etc", "etc/keys", "run", "releases", "var", "workspace")]
+    mend = f"make it a directory that {whoami()} may write"
+    looked_at = [place for place in places if os.path.exists(place)] if base == home else [base]
+    found += [finding("outlast_home", f"{place} {wrong}", mend) for place in looked_at if (wrong := unwritable(place))]
+    usage = shutil.disk_usage(base)
+    if usage.free < min_free:
+        wrong = f"{usage.free >> 20} MiB free at {base}, {min_free >> 20} MiB are asked for"
+        found.append(finding("outlast_min_free", wrong, "make room there, or lower outlast_min_free"))
+    return found
+
+
+def whoami() -> str:
+    """The user that this runs as, for a message."""
+    return f"uid {os.geteuid()}"
+
+
+def unwritable(place: str) -> str:
+    """Why a directory cannot be written, or an empty string. Root is stopped by read-only mounts only."""
+    if not os.path.isdir(place):
+        return "is not a directory"
+    if os.access(place, os.W_OK | os.X_OK):
+        return ""
+    return "is on a read-only file system" if os.statvfs(place).f_flag & os.ST_RDONLY else "is not writable"
+
+
+def check_keys(home: str) -> list[Finding]:
+    """Whether each key file is a private file of this user's that holds secrets."""
+    found = []
+    for path in sorted(glob.glob(os.path.join(glob.escape(home), "etc", "keys", "*.key"))):
+        status = os.lstat(path)
+        mode = stat.S_IMODE(status.st_mode)
+        if not stat.S_ISREG(status.st_mode):
+            found.append(finding(path, "is not a plain file", f"mv {path} {path}.wrong"))
+        elif status.st_uid != os.geteuid():
+            found.append(
+                finding(path, f"belongs to uid {status.st_uid}, not {whoami()}", f"chown {os.geteuid()} {path}")
+            )
+        elif mode != 0o600:
+            found.append(finding(path, f"has the mode {mode:04o}, a key must be 0600", f"chmod 600 {path}"))
+        else:
+            found.extend(check_key_content(path))
+    return found
+
+
+def check_key_content(path: str) -> list[Finding]:
+    """Whether a key file reads as secrets. What is in it never enters a message."""
+    mend = f"mv {path} {path}.wrong and run again: keys are made and handed out anew"
+    try:
+        with open(path, "rb") as file:
+            lines = file.read(KEY_SIZE).decode("ascii").split()
+    except (OSError, UnicodeDecodeError) as error:
+        return [finding(path, f"cannot be read as a key ({type(error).__name__})", mend)]
+    if not lines or not all(line.startswith("whsec_") for line in lines):
+        return [finding(path, "holds no key of the form whsec_…", mend)]
+    return []
+
+
+def check_port(home: str, node: str, host: str, port: int) -> tuple[list[Finding], list[int]]:
+    """Whether the port is free or this node's own already; the second value says which shifts of it are free."""
+    problem = cannot_bind(host, port)
+    if problem is None or (problem.errno == errno.EADDRINUSE and is_mine(home, node, port)):
+        return [], []
+    if problem.errno == errno.EADDRINUSE:
+        free = [shift for shift in SHIFTS if port + shift < 65536 and cannot_bind(host, port + shift) is None]
+        return [finding("outlast_port", f"{host}:{port} is taken by another program", "")], free
+    mend = "choose an address of this machine (outlast_host) and a port above 1023 (outlast_port)"
+    return [finding("outlast_port", f"{host}:{port} cannot be listened on: {problem.strerror}", mend)], []
+
+
+def cannot_bind(host: str, port: int) -> OSError | None:
+    """The error that listening there would meet, or None."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        return error
+    return None
+
+
+def is_mine(home: str, node: str, port: int) -> bool:
+    """Whether who listens is this home's own runtime, asked through the home's private socket."""
+    try:
+        status, body = local_http.get(f"unix:{home}/run/control.sock:/status", 5)
+        answer = json.loads(body)
+    except (OSError, ValueError):
+        # A node that does not answer may still hold its port: a hung one is to be restarted, not complained about.
+        return any("outlast.daemon" in process.command for process in processes.of_home(home))
+    return bool(status == 200 and answer.get("node") == node and answer.get("port") == port)
+
+
+def main() -> None:
+    """Run as a module on the node."""
+    module = AnsibleModule(
+        argument_spec={
+            "home": {"type": "path", "required": True},
+            "node": {"type": "str", "required": True},
+            "host": {"type": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "min_free": {"type": "int", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    values: dict[str, Any] = module.params
+    home = values["home"]
+    port_findings, free = check_port(home, values["node"], values["host"], values["port"])
+    found = check_python() + check_home(home, values["min_free"]) + check_keys(home) + port_findings
+    module.exit_json(changed=False, findings=found, free_shifts=free, time=time.time())
+
+
+if __name__ == "__main__":
+    main()

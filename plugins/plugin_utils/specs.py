@@ -1,0 +1,81 @@
+"""What may be set: the variables that the roles' argument specs name, and whether a host's values fit.
+
+Keeps: the argument specs are the only list of variables; all that is wrong is found, not just the first. Leaves to
+others: what depends on the machine or on other hosts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+__all__ = ["PREFIX", "check", "defaults", "finding", "options"]
+
+PREFIX = "outlast_"
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+# Set in shipped inventories to compute other variables from.
+HELPERS = frozenset({"outlast_port_base"})
+
+
+def finding(field: str, wrong: str, mend: str) -> dict[str, str]:
+    """One thing that is wrong, and what to do about it."""
+    return {"field": field, "wrong": wrong, "mend": mend}
+
+
+@functools.cache
+def options() -> dict[str, dict[str, Any]]:
+    """Every public variable of every role, name to its specification."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(ROLES.glob("*/meta/argument_specs.yml")):
+        for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            found.update((name, spec) for name, spec in entry["options"].items() if name.startswith(PREFIX))
+    return found
+
+
+@functools.cache
+def defaults() -> dict[str, Any]:
+    """Every variable's default, name to value; it may be a template."""
+    found: dict[str, Any] = {}
+    for path in sorted(ROLES.glob("*/defaults/main.yml")):
+        found.update(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    return {name: value for name, value in found.items() if name.startswith(PREFIX)}
+
+
+def check(names: list[str], values: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Hold the variables that a host sets (names) and their values against the specification."""
+    return [*_unknown(names), *_unfit(values)]
+
+
+def _unknown(names: list[str]) -> list[dict[str, str]]:
+    known = [*options(), *HELPERS]
+    found = []
+    for name in sorted(set(names) - set(known)):
+        close = difflib.get_close_matches(name, known, n=1)
+        mend = f"did you mean {close[0]}?" if close else "remove it; the roles' README files list what may be set"
+        found.append(finding(name, "unknown variable", mend))
+    return found
+
+
+def _unfit(values: Mapping[str, Any]) -> list[dict[str, str]]:
+    found = []
+    for name, spec in options().items():
+        if name not in values:
+            if spec.get("required"):
+                found.append(finding(name, "is not set", f"set it in the inventory: {' '.join(_words(spec))}"))
+            continue
+        # One at a time: the validator's messages do not say which variable they are about.
+        result = ArgumentSpecValidator({name: spec}).validate({name: values[name]})
+        mend = f"it is to be {spec['type']}: {' '.join(_words(spec))}"
+        found += [finding(name, message.rstrip("."), mend) for message in result.error_messages]
+    return found
+
+
+def _words(spec: Mapping[str, Any]) -> list[str]:
+    described = spec["description"]
+    return [described] if isinstance(described, str) else list(described)[:1]
