@@ -86,7 +86,7 @@ class Courier:
             reply = msgspec.json.decode(response.body, type=Reply)
         except (SignatureError, msgspec.MsgspecError) as error:
             raise PeerError(f"an answer came that {peer} has not signed (HTTP {response.status})") from error
-        if signed.id != f"res_{msg_id}"[:64] or reply.node != peer:
+        if signed.id != f"res_{msg_id}" or reply.node != peer:
             raise PeerError(f"{peer} answered something else than what was asked")
         retry = response.headers.get("retry-after", "0")
         skew = self.skew[peer] = reply.now - (now + seconds / 2)

@@ -34,6 +34,8 @@ __all__ = ["Busy", "Door", "Ingress"]
 
 _INBOX = re.compile(r"/inbox/([a-z][a-z0-9-]{0,31})")
 _ACCEPTED = 202
+# Our answer's id is "res_" and the request's; an id has at most 64 characters.
+_ID_LIMIT = 60
 
 
 class Busy(OutlastError):
@@ -93,6 +95,8 @@ class Ingress:
             signed = webhook.verify(secrets, request.headers, request.body, now, self._tolerance)
             if signed.timestamp < self._ledger.not_before:
                 raise SignatureError("signed before the replay store was begun anew")
+            if len(signed.id) > _ID_LIMIT:
+                raise SignatureError("an id so long that its answer's could not be told from another's")
         except SignatureError as error:
             self._refuse(sender, str(error), request.remote)
             return _json(401, {"error": "refused"})
@@ -159,7 +163,7 @@ class Ingress:
         body = msgspec.json.encode(reply)
         headers = {
             "content-type": "application/json",
-            "webhook-id": f"res_{msg_id}"[:64],
+            "webhook-id": f"res_{msg_id}",
             "webhook-timestamp": str(int(now)),
         }
         headers["webhook-signature"] = webhook.sign(self._keyring.own[:1], headers["webhook-id"], int(now), body)
