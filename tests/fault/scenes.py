@@ -41,6 +41,7 @@ __all__ = [
     "hand_over",
     "injected",
     "key",
+    "read_only",
     "running_pair",
     "script",
     "settled",
@@ -287,3 +288,30 @@ def capture(secret: str, msg_id: str, body: str, *, at: float | None = None, sen
         "webhook-signature": Webhook(secret).sign(msg_id, moment, body),
     }
     return Captured(f"/inbox/{sender}", body, headers)
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nobody write below ``folder``, not even root."""
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    if os.geteuid() != 0:
+        modes = {path: path.stat().st_mode for path in folders}
+        for path in folders:
+            path.chmod(0o500)
+        try:
+            yield
+        finally:
+            for path in folders:
+                path.chmod(modes[path])
+        return
+    command = ["chattr", "-R"]
+    try:
+        made = subprocess.run([*command, "+i", str(folder)], capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("as root, chattr is needed to make a folder read-only")
+    try:
+        if made.returncode != 0:
+            pytest.skip(f"nothing can be made immutable here: {made.stderr.decode().strip()}")
+        yield
+    finally:
+        subprocess.run([*command, "-i", str(folder)], capture_output=True, check=False)

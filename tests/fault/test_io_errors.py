@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from fault.scenes import (
     hand_over,
     injected,
     key,
+    read_only,
     running_pair,
     settled,
     trace_or_skip,
@@ -286,33 +284,6 @@ def test_a_lost_ledger_of_the_sender_is_told_as_in_doubt(tmp_path: Path) -> None
         assert len(coz.records("CONFIRM", unit)) == 1
 
 
-@contextlib.contextmanager
-def _read_only(folder: Path) -> Iterator[None]:
-    """Let nobody write below ``folder``, not even root."""
-    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-    if os.geteuid() != 0:
-        modes = {path: path.stat().st_mode for path in folders}
-        for path in folders:
-            path.chmod(0o500)
-        try:
-            yield
-        finally:
-            for path in folders:
-                path.chmod(modes[path])
-        return
-    command = ["chattr", "-R"]
-    try:
-        made = subprocess.run([*command, "+i", str(folder)], capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("as root, chattr is needed to make a folder read-only")
-    try:
-        if made.returncode != 0:
-            pytest.skip(f"nothing can be made immutable here: {made.stderr.decode().strip()}")
-        yield
-    finally:
-        subprocess.run([*command, "-i", str(folder)], capture_output=True, check=False)
-
-
 def _get(node: LiveNode, path: str) -> tuple[int, dict[str, Any]]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{node.port}{path}", timeout=30) as answer:
@@ -326,7 +297,7 @@ def test_a_read_only_workspace_is_said_and_takes_no_task(tmp_path: Path) -> None
     with its sender; a start ends with one line; once it can be written again the task is done."""
     agent = CountingAgent(tmp_path / "agent")
     with running_pair(tmp_path, agent.path) as (coz, axiom):
-        with _read_only(axiom.home.workspace):
+        with read_only(axiom.home.workspace):
             assert _get(axiom, "/healthz")[0] == 200
             status, ready = _get(axiom, "/readyz")
             assert (status, ready["ready"]) == (503, False) and "workspace read-only" in ready["reasons"]

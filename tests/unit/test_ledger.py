@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.store.ledger import Ledger
 from support.clock import FixedClock
 
+from outlast.store.ledger import Ledger
 
-def open_ledger(folder: Path, now: float = 1000.0) -> Ledger:
-    return Ledger(folder / "outlast.db", folder / "trash", FixedClock(now))
+
+def open_ledger(folder: Path, now: float = 1000.0, *, begun: bool = False) -> Ledger:
+    return Ledger(folder / "outlast.db", folder / "trash", FixedClock(now), begun=begun)
 
 
 def test_an_id_is_known_after_a_restart(tmp_path: Path) -> None:
@@ -57,3 +58,15 @@ def test_a_damaged_ledger_is_set_aside_and_old_messages_stay_out(tmp_path: Path)
     assert any(path.read_bytes().startswith(b"not a database") for path in (tmp_path / "trash").iterdir())
     ledger.close()
     assert open_ledger(tmp_path, now=9000.0).not_before == 5000.0
+
+
+def test_a_ledger_that_is_gone_keeps_old_messages_out_too(tmp_path: Path) -> None:
+    """A node that has worked before and finds no ledger takes nothing signed earlier, and says so; a new node takes all."""
+    lost = open_ledger(tmp_path, now=5000.0, begun=True)
+    assert "missing" in lost.finding
+    assert lost.not_before == 5000.0
+    lost.close()
+    again = open_ledger(tmp_path, now=6000.0, begun=True)
+    assert (again.finding, again.not_before) == ("", 5000.0)
+    new = open_ledger(tmp_path / "new", now=5000.0)
+    assert (new.finding, new.not_before) == ("", 0.0)

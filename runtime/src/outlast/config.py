@@ -62,6 +62,7 @@ class Messages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connect_timeout: str = "5s"
     total_timeout: str = "20s"
     keep: str = "7d"
+    busy_for: str = "5s"
 
 
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,6 +118,7 @@ _DURATIONS = {
     ("messages", "connect_timeout"),
     ("messages", "total_timeout"),
     ("messages", "keep"),
+    ("messages", "busy_for"),
     ("retry", "base"),
     ("retry", "max"),
     ("breaker", "cooldown"),
@@ -205,5 +207,9 @@ def _explain(text: str) -> ConfigError:
     if "matching regex" in wrong and path.startswith("peers") and "http" in wrong:
         return ConfigError(path, "not where a node listens", "write http://HOST:PORT")
     if "matching regex" in wrong:
-        return ConfigError(path or "node.yml", "not a node's name", "use lower-case letters, digits and -, a letter first")
-    return ConfigError(path or "node.yml", wrong[0].lower() + wrong[1:], "see README.md, roles/runtime, for what it takes")
+        return ConfigError(
+            path or "node.yml", "not a node's name", "use lower-case letters, digits and -, a letter first"
+        )
+    return ConfigError(
+        path or "node.yml", wrong[0].lower() + wrong[1:], "see README.md, roles/runtime, for what it takes"
+    )

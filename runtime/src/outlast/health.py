@@ -113,6 +113,8 @@ class Health:
         self._events.emit("mode.changed", mode=standing.mode, before=before.mode, why=why)
         try:
             self._memory.note("mode", f"{standing.mode}: {why}")
-            heartbeat.show(self._home.heartbeat, "" if standing.mode == "normal" else f"Outlast: {standing.mode}, {why}")
+            heartbeat.show(
+                self._home.heartbeat, "" if standing.mode == "normal" else f"Outlast: {standing.mode}, {why}"
+            )
         except (DurabilityError, OSError) as error:
             self._events.emit("mode.not_written", error=str(error))

@@ -112,7 +112,9 @@ def find_home(home: str | None, node: str | None) -> Home:
         for place in places:
             if _is_home(place / node):
                 return Home((place / node).resolve())
-        known = sorted({child.name for place in places if place.is_dir() for child in place.iterdir() if _is_home(child)})
+        known = sorted(
+            {child.name for place in places if place.is_dir() for child in place.iterdir() if _is_home(child)}
+        )
         mend = f"one of: {', '.join(known)}" if known else "run `make up` first, or give --home"
         raise BadInput("--node", f"no node {node} here", mend)
     if named := os.environ.get("OUTLAST_HOME"):

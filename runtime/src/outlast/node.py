@@ -55,19 +55,15 @@ class Node:
         for folder in (home.workspace, home.logs, home.artifacts, home.tasks, home.trash):
             durable.make_dir(folder)
         self.events = EventLog(home.logs, config.node, clock)
-        self._ledger = Ledger(home.ledger, home.trash, clock)
+        self._ledger = Ledger(home.ledger, home.trash, clock, begun=home.state_file.exists())
         self._memory = Memory(home, config.node, clock)
         self._courier = Courier(config, keyring, self._ledger, clock)
         self._outboxes = {
-            peer: Outbox(
-                peer, config, self._ledger, self._courier, self.events, clock, random.uniform, self._given_up
-            )
+            peer: Outbox(peer, config, self._ledger, self._courier, self.events, clock, random.uniform, self._given_up)
             for peer in config.peers
         }
         self.handoffs = Handoffs(config.node, self._memory, self._ledger, self.events, clock, self._wake)
-        self._tasks = Tasks(
-            config, home, self._memory, self._ledger, self.events, clock, self._wake, self._about_node
-        )
+        self._tasks = Tasks(config, home, self._memory, self._ledger, self.events, clock, self._wake, self._about_node)
         self.health = Health(config, home, self._memory, self._courier, self.events, clock, self.heard)
         self._ingress = Ingress(config, keyring, self._ledger, self, self.events, clock)
         for finding in (*self._memory.findings, *filter(None, [self._ledger.finding])):
@@ -186,7 +182,10 @@ class Node:
             },
             "handoffs": {
                 "open": len(self.state.open("handoff")),
-                **{verdict: closed.get(f"handoff {verdict}", 0) for verdict in ("done", "failed", "in doubt", "returned")},
+                **{
+                    verdict: closed.get(f"handoff {verdict}", 0)
+                    for verdict in ("done", "failed", "in doubt", "returned")
+                },
             },
             "refused": self._ingress.refused,
             "skew_s": self._courier.skew,
@@ -195,7 +194,9 @@ class Node:
         }
 
     def _services(self) -> dict[str, str]:
-        agent = "missing" if "agent command missing" in self.reasons() else "working" if self._tasks.running else "ready"
+        agent = (
+            "missing" if "agent command missing" in self.reasons() else "working" if self._tasks.running else "ready"
+        )
         return {"ingress": "up", "outbox": "up", "agent": agent}
 
     def _about_node(self) -> dict[str, object]:

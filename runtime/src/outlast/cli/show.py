@@ -59,5 +59,7 @@ def event_line(entry: dict[str, Any]) -> str:
     """One event, for people: time, what, about which unit, and the rest as it is."""
     hidden = {"at", "node", "event", "trace_id", "span_id", "correlation_id"}
     moment = datetime.fromisoformat(entry["at"]).astimezone().strftime("%H:%M:%S")
-    rest = " ".join(f"{key}={value}" for key, value in entry.items() if key not in hidden and value not in ("", None, []))
+    rest = " ".join(
+        f"{key}={value}" for key, value in entry.items() if key not in hidden and value not in ("", None, [])
+    )
     return " ".join(part for part in (moment, entry["event"], entry.get("correlation_id", ""), rest) if part)

@@ -53,6 +53,4 @@ async def _readyz(config: Config) -> Response:
     host = config.listen.host
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
     address = f"[{host}]" if ":" in host else host
-    return await client.request(
-        f"http://{address}:{config.listen.port}", "GET", "/readyz", connect_s=5.0, total_s=10.0
-    )
+    return await client.request(f"http://{address}:{config.listen.port}", "GET", "/readyz", connect_s=5.0, total_s=10.0)

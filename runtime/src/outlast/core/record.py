@@ -67,9 +67,7 @@ def _checksum(day: str, head: str) -> str:
 
 def format_record(record: Record) -> str:
     """Write a record as its line, without the line's end."""
-    head = (
-        f"- {record.time} {record.step} {record.unit} {one_line(record.what) or '-'} [{record.agent}:{record.seq}"
-    )
+    head = f"- {record.time} {record.step} {record.unit} {one_line(record.what) or '-'} [{record.agent}:{record.seq}"
     return f"{head} {_checksum(record.day, head)}]"
 
 

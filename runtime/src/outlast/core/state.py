@@ -97,9 +97,7 @@ def close_unit(state: State, name: str, verdict: Verdict, detail: str, at: str) 
     for key in shut[: max(0, len(shut) - KEEP)]:
         del units[key]
     count = f"{unit.kind} {verdict}"
-    return msgspec.structs.replace(
-        state, units=units, closed={**state.closed, count: state.closed.get(count, 0) + 1}
-    )
+    return msgspec.structs.replace(state, units=units, closed={**state.closed, count: state.closed.get(count, 0) + 1})
 
 
 def fold(state: State, record: Record) -> State:

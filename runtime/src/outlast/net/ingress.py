@@ -65,6 +65,7 @@ class Ingress:
         self._config = config
         self._tolerance = duration(config.messages.tolerance)
         self._window = duration(config.messages.rate_window)
+        self._busy_for = ceil(duration(config.messages.busy_for))
         self._keyring = keyring
         self._ledger = ledger
         self._door = door
@@ -105,7 +106,7 @@ class Ingress:
             return self._authentic(sender, signed.id, request)
         except DurabilityError as error:
             self._refuse(sender, str(error), request.remote)
-            return self._answer(503, signed.id, "cannot write", retry=30)
+            return self._answer(503, signed.id, "cannot write", retry=self._busy_for)
 
     def _authentic(self, sender: str, msg_id: str, request: Request) -> Response:
         first = self._ledger.seen(msg_id)
@@ -127,7 +128,7 @@ class Ingress:
         try:
             self._door.accept(envelope)
         except Busy as busy:
-            return self._answer(503, msg_id, str(busy), retry=5)
+            return self._answer(503, msg_id, str(busy), retry=self._busy_for)
         now = self._clock.time()
         status = 200 if control else _ACCEPTED
         # An id must outlive every moment at which its timestamp could still pass: dated ahead, that is twice the tolerance.

@@ -59,7 +59,7 @@ class Outbox:
         self._given_up = given_up
         self._wake = asyncio.Event()
         self._attempt = 0
-        # No request before this monotonic second; a sign of life lifts it when a failure set it, not when the peer did.
+        # No request before this monotonic second; a sign of life lifts it, unless it is the peer's rate limit.
         self._not_before = 0.0
         self._asked_to_wait = False
 
@@ -122,7 +122,7 @@ class Outbox:
             return
         # The peer is there, and asks for patience: that is no failure of the channel.
         self.last_error = f"{self._peer}: {answer.reply.reason}"
-        self._wait(max(answer.retry_after, self._backoff()), asked=True)
+        self._wait(max(answer.retry_after, self._backoff()), asked=answer.status == 429)
         self._attempt += 1
 
     def _failed(self, why: str) -> None:

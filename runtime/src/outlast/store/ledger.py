@@ -5,7 +5,7 @@ Rules kept here:
 * An id that was accepted is known after any restart, for at least twice the timestamp tolerance (facts.md).
 * A message's sequence number and its place in the outbox are given in one transaction.
 * What is here may be lost without losing state: the journal and the task folders know the work. A ledger that is damaged
-  is set aside; from then on nothing that was signed before is taken (``not_before``), so that a replay store that was
+  is set aside, one that is missing is begun anew; from then on nothing that was signed before is taken (``not_before``), so that a replay store that was
   lost does not open the door to old messages.
 
 Left to others: when to send and what to accept (net), what became of the work (store.memory).
@@ -68,24 +68,24 @@ class Outgoing:
 class Ledger:
     """The node's ledger. One process at a time holds it. Every method raises DurabilityError."""
 
-    def __init__(self, path: Path, trash: Path, clock: Clock) -> None:
-        """Open the ledger, or set a damaged one aside and begin anew."""
+    def __init__(self, path: Path, trash: Path, clock: Clock, *, begun: bool) -> None:
+        """Open the ledger. One that is damaged is set aside, and one that is missing though the node has ``begun`` is lost."""
         self.finding = ""
         durable.make_dir(path.parent)
+        if begun and not path.exists():
+            self.finding = "the ledger was missing and begun anew"
+        now = clock.time()
         try:
-            self._db = _open(path)
+            self._db = _open(path, now if begun else 0.0)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise DurabilityError(f"the ledger {path.name} could not be opened: {error}") from error
-            now = clock.time()
             for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
                 if path.with_name(name).exists():
                     durable.set_aside(path.with_name(name), trash, stamp(now))
             self.finding = f"the ledger was damaged ({error}) and begun anew; the old one is in trash"
-            self._db = _open(path)
-            self._db.execute("INSERT INTO meta VALUES ('not_before', ?)", (now,))
-        row = self._run("SELECT value FROM meta WHERE name = 'not_before'").fetchone()
-        self.not_before: float = row[0] if row else 0.0
+            self._db = _open(path, now)
+        self.not_before: float = self._run("SELECT value FROM meta WHERE name = 'not_before'").fetchone()[0]
 
     def close(self) -> None:
         """Close the file."""
@@ -110,7 +110,9 @@ class Ledger:
                 last = self.channel(peer).received
                 gap, repeat = max(0, seq - last - 1), int(seq <= last)
                 found = f"gap of {gap}" if gap else "repeat" if repeat else ""
-                self._count(peer, "received = max(received, ?), gaps = gaps + ?, repeats = repeats + ?", (seq, gap, repeat))
+                self._count(
+                    peer, "received = max(received, ?), gaps = gaps + ?, repeats = repeats + ?", (seq, gap, repeat)
+                )
             self._count(peer, "last_received = ?", (now,))
         return found
 
@@ -200,7 +202,8 @@ class _Transaction:
             return
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, not_before: float) -> sqlite3.Connection:
+    """Open the file, or make it with ``not_before`` in it from the first moment."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = WAL")
@@ -211,7 +214,7 @@ def _open(path: Path) -> sqlite3.Connection:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(found)
-        db.executescript(_SCHEMA)
+        db.executescript(f"BEGIN; {_SCHEMA} INSERT OR IGNORE INTO meta VALUES ('not_before', {not_before!r}); COMMIT;")
     except sqlite3.Error:
         db.close()
         raise

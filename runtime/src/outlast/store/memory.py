@@ -57,7 +57,9 @@ class Memory:
                 raise CorruptError(f"it is of another node, {state.node}")
         except CorruptError as error:
             aside = durable.set_aside(self._home.state_file, self._home.trash, stamp(self._clock.time()))
-            self.findings.append(f"STATE.json was rebuilt from the journal: {error}; the old one is {aside.name} in trash")
+            self.findings.append(
+                f"STATE.json was rebuilt from the journal: {error}; the old one is {aside.name} in trash"
+            )
             return State(node=node)
         return state or State(node=node)
 
