@@ -46,7 +46,9 @@ def test_the_core_is_pure() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
-                assert name.split(".")[0] not in {"os", "socket", "time", "random", "secrets", "asyncio", "pathlib"}, path
+                assert name.split(".")[0] not in {"os", "socket", "time", "random", "secrets", "asyncio", "pathlib"}, (
+                    path
+                )
                 assert not name.startswith("outlast.") or name.startswith(("outlast.core", "outlast.errors")), path
 
 

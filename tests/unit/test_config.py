@@ -65,7 +65,9 @@ def test_wrong_input_is_one_line_that_names_field_and_mend(
     assert "\n" not in text
 
 
-@pytest.mark.parametrize("content", [b"", b"- a\n- b\n", b"\xff\xfe\x00", b"node: &a [*a]\n", b"!!python/object:os.x {}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"- a\n- b\n", b"\xff\xfe\x00", b"node: &a [*a]\n", b"!!python/object:os.x {}"]
+)
 def test_what_is_no_configuration_at_all_is_refused(tmp_path: Path, content: bytes) -> None:
     """An empty file, a list, bytes that are no text, hostile YAML: refused with one line."""
     path = tmp_path / "node.yml"

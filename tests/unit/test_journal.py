@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from support.clock import FixedClock
 
 from outlast.core.record import Damaged, Step
 from outlast.errors import DurabilityError
 from outlast.store import durable
 from outlast.store.journal import Journal
-from support.clock import FixedClock
-
 
 NOON = time.mktime((2026, 11, 21, 12, 0, 0, 0, 0, -1))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.clock import FixedClock
 
 from outlast.core.state import State
 from outlast.errors import CorruptError
 from outlast.home import Home
 from outlast.store.memory import Memory
 from outlast.store.statefile import read_state, write_state
-from support.clock import FixedClock
 
 
 def fill(home: Home) -> State:

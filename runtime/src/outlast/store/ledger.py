@@ -5,8 +5,8 @@ Rules kept here:
 * An id that was accepted is known after any restart, for at least twice the timestamp tolerance (facts.md).
 * A message's sequence number and its place in the outbox are given in one transaction.
 * What is here may be lost without losing state: the journal and the task folders know the work. A ledger that is damaged
-  is set aside, one that is missing is begun anew; from then on nothing that was signed before is taken (``not_before``), so that a replay store that was
-  lost does not open the door to old messages.
+  is set aside, one that is missing is begun anew; from then on nothing that was signed before is taken (``not_before``),
+  so that a replay store that was lost does not open the door to old messages.
 
 Left to others: when to send and what to accept (net), what became of the work (store.memory).
 """

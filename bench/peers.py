@@ -1,0 +1,97 @@
+"""The process managers that an idle node is measured beside: supervisord and pm2, each minding one child that sleeps.
+
+Rules kept here: both run from folders of their own; a peer that cannot be had is a BenchError that says why.
+
+Left to others: measuring them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.processes import BenchError, family, finish, run, running, wait_answer
+
+__all__ = ["PM2", "Supervisord", "pm2"]
+
+PM2 = "7.0.4"
+_CALL = b"<?xml version='1.0'?><methodCall><methodName>supervisor.getState</methodName><params/></methodCall>"
+_CONF = """\
+[unix_http_server]
+file={root}/rpc.sock
+chmod=0600
+
+[supervisord]
+directory={root}
+logfile={root}/supervisord.log
+pidfile={root}/supervisord.pid
+childlogdir={root}
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+
+[program:idle]
+command=/bin/sleep 86400
+"""
+
+
+class Supervisord:
+    """An idle supervisord below ``root``. Raises BenchError where it is not installed."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir()
+        self._program = Path(sys.executable).parent / "supervisord"
+        if not self._program.exists():
+            raise BenchError(f"{self._program} does not exist")
+        self._root = root
+        (root / "supervisord.conf").write_text(_CONF.format(root=root))
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """supervisord in the foreground, not waited for."""
+        command = [str(self._program), "-n", "-c", str(self._root / "supervisord.conf")]
+        with running(command, self._root / "out.log") as process:
+            yield process
+
+    def wait(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for its first answer to a remote procedure call."""
+        head = f"POST /RPC2 HTTP/1.0\r\nContent-Type: text/xml\r\nContent-Length: {len(_CALL)}\r\n\r\n"
+        wait_answer(str(self._root / "rpc.sock"), head.encode() + _CALL, process)
+
+
+@contextlib.contextmanager
+def pm2(root: Path) -> Iterator[int]:
+    """pm2's daemon, installed below ``root`` for as long as the block lasts: its process id. Raises BenchError."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise BenchError("npm is not on the PATH")
+    root.mkdir()
+    home = root / "home"
+    environment = {"PM2_HOME": str(home), "PM2_DISABLE_VERSION_CHECK": "true"}
+    install = [npm, "install", "--prefix", str(root), "--no-audit", "--no-fund", "--no-save", f"pm2@{PM2}"]
+    run(install, root, {}, 120)
+    program = str(root / "node_modules" / ".bin" / "pm2")
+    try:
+        start = [program, "start", "/bin/sleep", "--name", "idle", "--interpreter", "none", "--", "86400"]
+        run(start, root, environment, 60)
+        yield _daemon(home)
+    finally:
+        with contextlib.suppress(BenchError):
+            processes = family(_daemon(home))
+            with contextlib.suppress(BenchError):
+                run([program, "kill"], root, environment, 30)
+            finish(processes)
+
+
+def _daemon(home: Path) -> int:
+    try:
+        pid = int((home / "pm2.pid").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError) as error:
+        raise BenchError("pm2's daemon does not run") from error
+    return pid
