@@ -22,8 +22,7 @@ def test_records_come_back_in_order_over_days_and_restarts(tmp_path: Path) -> No
     clock = FixedClock(NOON)
     for day in range(3):
         clock.now = NOON + day * 86_400
-        seq = max((record.seq for record in Journal(tmp_path, "coz", clock).since(0)), default=0)
-        journal = Journal(tmp_path, "coz", clock, seq=seq)
+        journal = Journal(tmp_path, "coz", clock)
         for number in range(4):
             journal.append(Step.NOTE, "unit", f"day {day} number {number}")
         journal.close()
@@ -94,3 +93,25 @@ def test_after_a_failed_write_the_file_is_read_again(tmp_path: Path, monkeypatch
     journal.append(Step.NOTE, "unit", "three")
     numbers = [record.seq for record in journal.since(0)]
     assert numbers == sorted(set(numbers))
+
+
+def test_the_order_of_records_is_that_of_their_numbers(tmp_path: Path) -> None:
+    """A clock that is set back, or a machine that travels west, loses no record: days are read by number, not by name."""
+    clock = FixedClock(NOON)
+    journal = Journal(tmp_path, "coz", clock)
+    for jump in (0, 365, 1, 0, 2):
+        clock.now = NOON + jump * 86_400
+        journal.append(Step.NOTE, "unit", f"{jump} days on")
+        journal.append(Step.NOTE, "unit", f"{jump} days on")
+    for seq in range(11):
+        assert [record.seq for record in Journal(tmp_path, "coz", clock).since(seq)] == list(range(seq + 1, 11))
+    again = Journal(tmp_path, "coz", clock)
+    assert again.append(Step.NOTE, "unit", "next").seq == 11
+
+
+def test_a_folder_where_a_day_should_be_is_passed_over(tmp_path: Path) -> None:
+    """Something else than a file under a day's name does not keep the journal from being read."""
+    (tmp_path / "2026-01-01.md").mkdir()
+    journal = Journal(tmp_path, "coz", FixedClock(NOON))
+    journal.append(Step.NOTE, "unit", "one")
+    assert [record.what for record in journal.since(0)] == ["one"]

@@ -14,12 +14,13 @@ def open_ledger(folder: Path, now: float = 1000.0, *, begun: bool = False) -> Le
 
 
 def test_an_id_is_known_after_a_restart(tmp_path: Path) -> None:
-    """An id that was accepted is known to the next run, with the answer of the first time."""
+    """An id that was accepted is known to the next run, with the answer of the first time, as its sender's own."""
     first = open_ledger(tmp_path)
     first.accept("task_a", "coz", 1, 202, 1000.0, 0.0)
     first.close()
-    assert open_ledger(tmp_path).seen("task_a") == 202
-    assert open_ledger(tmp_path).seen("task_b") is None
+    assert open_ledger(tmp_path).seen("coz", "task_a") == 202
+    assert open_ledger(tmp_path).seen("coz", "task_b") is None
+    assert open_ledger(tmp_path).seen("witness", "task_a") is None
 
 
 def test_gaps_and_repeats_are_counted(tmp_path: Path) -> None:
@@ -70,3 +71,10 @@ def test_a_ledger_that_is_gone_keeps_old_messages_out_too(tmp_path: Path) -> Non
     assert (again.finding, again.not_before) == ("", 5000.0)
     new = open_ledger(tmp_path / "new", now=5000.0)
     assert (new.finding, new.not_before) == ("", 0.0)
+
+
+def test_a_clock_that_was_ahead_does_not_shut_the_door(tmp_path: Path) -> None:
+    """A ledger that was begun anew while the clock was a year ahead takes messages again once the clock is right."""
+    open_ledger(tmp_path, now=9e9, begun=True).close()
+    assert open_ledger(tmp_path, now=5000.0).not_before == 5000.0
+    assert open_ledger(tmp_path, now=6000.0).not_before == 5000.0

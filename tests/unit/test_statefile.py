@@ -8,7 +8,7 @@ import pytest
 from support.clock import FixedClock
 
 from outlast.core.state import State
-from outlast.errors import CorruptError
+from outlast.errors import ConfigError, CorruptError
 from outlast.home import Home
 from outlast.store.memory import Memory
 from outlast.store.statefile import read_state, write_state
@@ -81,3 +81,37 @@ def test_writing_leaves_no_temporary_file(tmp_path: Path) -> None:
     """After a write there is STATE.json and nothing beside it."""
     write_state(tmp_path / "STATE.json", State(node="coz"))
     assert [path.name for path in tmp_path.iterdir()] == ["STATE.json"]
+
+
+def test_a_folder_named_state_json_is_set_aside(tmp_path: Path) -> None:
+    """Even a folder in STATE.json's place does not keep a node from starting."""
+    home = Home(tmp_path)
+    state = fill(home)
+    home.state_file.unlink()
+    home.state_file.mkdir()
+    memory = Memory(home, "coz", FixedClock(2_000_000.0))
+    assert memory.state.units == state.units
+    assert "folder" in memory.findings[0]
+
+
+def test_a_home_belongs_to_one_node(tmp_path: Path) -> None:
+    """A node that is given another's home is refused with the mend, and nothing there is touched."""
+    home = Home(tmp_path)
+    fill(home)
+    before = home.state_file.read_bytes()
+    with pytest.raises(ConfigError, match="this home is coz's, not axiom's"):
+        Memory(home, "axiom", FixedClock(2_000_000.0))
+    assert home.state_file.read_bytes() == before
+
+
+def test_an_emergency_outlasts_a_restart(tmp_path: Path) -> None:
+    """An emergency is remembered until a person is said to have ended it."""
+    home = Home(tmp_path)
+    memory = Memory(home, "coz", FixedClock(1_000_000.0))
+    memory.note("mode", "emergency: disk 96 % full")
+    memory.close()
+    again = Memory(home, "coz", FixedClock(1_000_001.0))
+    assert again.state.emergency == "disk 96 % full"
+    again.note("mode", "a person ends the emergency: made room")
+    again.close()
+    assert Memory(home, "coz", FixedClock(1_000_002.0)).state.emergency == ""

@@ -129,6 +129,10 @@ _DURATIONS = {
 }
 
 
+# The longest task, every character of it escaped, or a result with as many files as an artifact may have.
+_LARGEST_MESSAGE = 128 << 10
+
+
 def load_config(path: Path) -> Config:
     """Read and validate a node.yml. Raises ConfigError."""
     try:
@@ -174,6 +178,11 @@ def _check_sense(config: Config) -> None:
         raise ConfigError(
             "health.disk_degraded", "not below health.disk_emergency", "make degraded the lower of the two percentages"
         )
+    if size(config.messages.body_limit) < _LARGEST_MESSAGE:
+        raise ConfigError("messages.body_limit", "smaller than a message may be", "make it 128KiB or more")
+    for name, peer in config.peers.items():
+        if not 1 <= int(peer.url.rpartition(":")[2]) <= 65535:
+            raise ConfigError(f"peers.{name}.url", "no such port", "write a port from 1 to 65535")
     if duration(config.retry.base) > duration(config.retry.max):
         raise ConfigError("retry.base", "longer than retry.max", "make base the shorter of the two")
 

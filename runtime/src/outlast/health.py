@@ -8,6 +8,7 @@ Left to others: the decision (core.modes), what is shed in a mode.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import psutil
@@ -15,7 +16,8 @@ import psutil
 from outlast.clock import Clock
 from outlast.config import Config
 from outlast.core.modes import Observed, Standing, Thresholds, decide, resume
-from outlast.errors import DurabilityError, PeerError
+from outlast.core.state import MODE, RESUMED
+from outlast.errors import BadInput, DurabilityError, PeerError
 from outlast.home import Home
 from outlast.net.courier import Courier
 from outlast.quantity import duration
@@ -38,9 +40,11 @@ class Health:
         events: EventLog,
         clock: Clock,
         alive: Callable[[str], None],
+        tidy: Callable[[], None],
     ) -> None:
-        """``alive(peer)`` is called when a peer answers (it is expected to call ``heard``)."""
-        self.standing = Standing()
+        """``alive(peer)`` is called when a peer answers (it is expected to call ``heard``), ``tidy()`` at each check."""
+        cause = (memory.state.emergency,) if memory.state.emergency else ()
+        self.standing = Standing("emergency", cause, cause) if cause else Standing()
         self.disk = 0.0
         self._home = home
         self._memory = memory
@@ -48,6 +52,7 @@ class Health:
         self._events = events
         self._clock = clock
         self._alive = alive
+        self._tidy = tidy
         self._interval = duration(config.health.interval)
         self._limits = Thresholds(
             config.health.disk_degraded, config.health.disk_emergency, duration(config.health.sibling_silent)
@@ -62,11 +67,19 @@ class Health:
 
     async def run(self) -> None:
         """Check for ever, until cancelled."""
-        while True:
-            for peer in self._heard:
-                await self._greet(peer)
-            self.check()
-            await asyncio.sleep(self._interval)
+        greeting: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                # A peer that does not answer must not delay the check: that is what a person's order waits for.
+                greeting = greeting or {asyncio.create_task(self._greet(peer)) for peer in self._heard}
+                await asyncio.sleep(self._interval)
+                greeting = {task for task in greeting if not task.done()}
+                self.check()
+                with contextlib.suppress(DurabilityError):
+                    self._tidy()
+        finally:
+            for task in greeting:
+                task.cancel()
 
     async def _greet(self, peer: str) -> None:
         """See whether a peer is there; one that has come back, or is seen first, is greeted with a signed ping.
@@ -99,9 +112,18 @@ class Health:
         seen = Observed(self.disk, {peer: now - at for peer, at in self._heard.items()}, maintenance)
         self._enter(decide(self.standing, seen, self._limits))
 
+    def begin(self) -> None:
+        """Look for the first time, before anything is taken, and put right what HEARTBEAT.md says of us."""
+        self.check()
+        self._show()
+
     def resume(self, reason: str) -> None:
-        """A person clears an emergency, for a reason that is kept. Raises DurabilityError."""
-        self._memory.note("mode", f"a person ends the emergency: {reason}")
+        """A person clears an emergency, for a reason that is kept. Raises BadInput where there is none, DurabilityError."""
+        if not self.standing.emergency:
+            raise BadInput(
+                "resume", f"there is no emergency, the mode is {self.standing.mode}", "nothing is to be done"
+            )
+        self._memory.note(MODE, f"{RESUMED}{reason}")
         self.standing = resume(self.standing)
         self.check()
 
@@ -112,9 +134,14 @@ class Health:
         why = "; ".join(standing.reasons) or "the causes are gone"
         self._events.emit("mode.changed", mode=standing.mode, before=before.mode, why=why)
         try:
-            self._memory.note("mode", f"{standing.mode}: {why}")
-            heartbeat.show(
-                self._home.heartbeat, "" if standing.mode == "normal" else f"Outlast: {standing.mode}, {why}"
-            )
-        except (DurabilityError, OSError) as error:
+            self._memory.note(MODE, f"{standing.mode}: {why}")
+        except DurabilityError as error:
             self._events.emit("mode.not_written", error=str(error))
+        self._show()
+
+    def _show(self) -> None:
+        mode, why = self.standing.mode, "; ".join(self.standing.reasons)
+        try:
+            heartbeat.show(self._home.heartbeat, "" if mode == "normal" else f"Outlast: {mode}, {why}")
+        except (DurabilityError, OSError) as error:
+            self._events.emit("mode.not_shown", error=str(error))

@@ -71,12 +71,22 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
 
 
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The signed answer to a message. ``now`` is the answering node's clock, seconds since 1970."""
+    """The signed answer to a message.
+
+    ``status`` is that of HTTP, which nobody signs; ``retry_after`` is in seconds; ``now`` is the answering node's clock,
+    seconds since 1970.
+    """
 
     node: str
-    accepted: bool
+    status: int
     now: float
     reason: str = ""
+    retry_after: int = 0
+
+    @property
+    def accepted(self) -> bool:
+        """Was the message taken, now or before?"""
+        return 200 <= self.status < 300
 
 
 _decoder = msgspec.json.Decoder(Envelope)

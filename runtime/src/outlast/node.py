@@ -20,7 +20,7 @@ from outlast import __version__
 from outlast.clock import Clock, iso
 from outlast.config import Config
 from outlast.control import Control
-from outlast.core.state import State
+from outlast.core.state import State, Verdict
 from outlast.errors import DurabilityError
 from outlast.health import Health
 from outlast.home import Home
@@ -40,6 +40,10 @@ from outlast.work.handoffs import Handoffs
 from outlast.work.tasks import Tasks
 
 __all__ = ["Node"]
+
+_SHOWN = 20
+# Only the node's own user comes through the control socket: programs that wait for a confirmation hold a connection each.
+_CONTROL = HttpLimits(body_bytes=256 << 10, connections=512)
 
 
 class Node:
@@ -64,14 +68,21 @@ class Node:
         }
         self.handoffs = Handoffs(config.node, self._memory, self._ledger, self.events, clock, self._wake)
         self._tasks = Tasks(config, home, self._memory, self._ledger, self.events, clock, self._wake, self._about_node)
-        self.health = Health(config, home, self._memory, self._courier, self.events, clock, self.heard)
+        self.health = Health(
+            config, home, self._memory, self._courier, self.events, clock, self.heard, self.handoffs.tidy
+        )
         self._ingress = Ingress(config, keyring, self._ledger, self, self.events, clock)
         for finding in (*self._memory.findings, *filter(None, [self._ledger.finding])):
             self.events.emit("recovered", finding=finding)
             self._memory.recovered("node", finding)
         self._tasks.recover()
         self.handoffs.recover()
-        self._memory.flush()
+        self.health.begin()
+        try:
+            self._memory.flush()
+        except DurabilityError as error:
+            # A full disk: the journal has it all, and the node must be there to say so.
+            self.events.emit("state.not_written", error=str(error))
 
     @property
     def state(self) -> State:
@@ -82,7 +93,7 @@ class Node:
         """Serve until ``stop`` is set, then stop in order. Raises OSError or OutlastError when it cannot listen."""
         limits = HttpLimits(body_bytes=size(self.config.messages.body_limit))
         outside = HttpServer(self._ingress, limits, on_error=self._broke)
-        inside = HttpServer(Control(self), limits, on_error=self._broke)
+        inside = HttpServer(Control(self), _CONTROL, on_error=self._broke)
         await outside.start_tcp(self.config.listen.host, self.config.listen.port)
         try:
             await inside.start_unix(str(self.home.socket))
@@ -188,6 +199,11 @@ class Node:
                 },
             },
             "refused": self._ingress.refused,
+            "open": [
+                {"unit": name, "kind": unit.kind, "peer": unit.peer, "what": unit.what, "since": unit.since}
+                for name, unit in self.state.units.items()
+                if unit.status == "open"
+            ][:_SHOWN],
             "skew_s": self._courier.skew,
             "disk_percent": self.health.disk,
             "recovered": msgspec.to_builtins(self.state.recovered),
@@ -222,12 +238,13 @@ class Node:
         }
 
     def _wake(self, peer: str) -> None:
-        self._outboxes[peer].wake()
+        if peer in self._outboxes:
+            self._outboxes[peer].wake()
 
-    def _given_up(self, peer: str, msg_id: str, why: str) -> None:
+    def _given_up(self, peer: str, msg_id: str, verdict: Verdict, why: str) -> None:
         kind, _, unit = msg_id.partition("_")
         if kind == "task":
-            self.handoffs.undeliverable(unit, why)
+            self.handoffs.undeliverable(unit, verdict, why)
         else:
             self._memory.recovered(unit, f"its result could not be told to {peer}: {why}")
 
@@ -236,6 +253,7 @@ class Node:
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    while left := {task for task in tasks if not task.done()}:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=1.0)

@@ -51,6 +51,8 @@ def main() -> None:
         code = 0
     except OSError as wrong:
         code, error = 1, OutlastError(f"{wrong.filename or 'outlast'}: {wrong.strerror or wrong}")
+    except Exception as wrong:  # noqa: BLE001 (the last line of defence: a person sees one line)
+        code, error = 1, OutlastError(f"a defect in outlast itself: {wrong!r}")
     if error is not None:
         print(f"outlast: {error}", file=sys.stderr)
         if as_json:

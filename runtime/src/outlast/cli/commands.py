@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from pathlib import Path
@@ -96,7 +97,7 @@ def ping(where: _Where, peer: str, as_json: bool) -> int:
 
     Says how long it took, and how far the clocks are apart: `outlast ping axiom`.
     """
-    answer = order(where.home, "POST", f"/ping/{peer}")
+    answer = order(where.home, "POST", f"/ping/{_name(peer)}")
     if as_json:
         _print(answer)
     else:
@@ -117,11 +118,10 @@ def handoff(where: _Where, peer: str, task: str, wait: str, no_wait: bool, as_js
     TASK is a text that the peer's agent understands: `outlast handoff axiom "host report"`.
 
     Once this says "handed", the task is done exactly once or reported, whatever is killed meanwhile. Exit code 0 when the
-    peer's agent did it, 1 when it did not, 4 when it is not done in time (it goes on; look at `outlast status`).
+    peer's agent did it, 1 when it did not, 4 when it is not done in time (it goes on; look at `outlast show`).
     """
-    home, node = where.home, where.config.node
-    if not task.strip():
-        raise BadInput("TASK", "it is empty", 'say what is to be done, such as "host report"')
+    home, node, peer = where.home, where.config.node, _name(peer)
+    _fits("TASK", task, 16_384, 'say what is to be done, such as "host report"')
     try:
         seconds = 0.0 if no_wait else duration(wait)
     except ValueError as error:
@@ -131,13 +131,43 @@ def handoff(where: _Where, peer: str, task: str, wait: str, no_wait: bool, as_js
     found = order(home, "POST", "/handoff", {"unit": unit, "peer": peer, "task": task})
     if not as_json:
         click.echo(f"handed to {peer} as {unit}" + ("" if no_wait else ", waiting for its confirmation"), err=True)
+    told = ""
     while found["status"] == "open" and (left := deadline - time.monotonic()) > 0:
         try:
-            found = order(home, "POST", "/wait", {"unit": unit, "seconds": min(left, 30.0)})
+            found = order(home, "POST", "/wait", {"unit": unit, "seconds": min(left, 5.0)})
+            if found["status"] == "open" and not as_json and (news := _progress(home, peer)) != told:
+                told = news
+                click.echo(told, err=True)
         except NotRunning:
             # The node is being started again; what was handed is on its disk.
             time.sleep(min(left, 0.2))
     return _ended(found, peer, as_json, no_wait)
+
+
+def _progress(home: Home, peer: str) -> str:
+    """Where a hand-off that takes its time stands."""
+    channel = order(home, "GET", "/status")["channels"].get(peer, {})
+    if not channel.get("queued"):
+        return f"{peer} has it and is at work"
+    trouble = f" ({channel['last_error']})" if channel["last_error"] else ""
+    return f"not delivered yet, {channel['queued']} in the queue for {peer}{trouble}"
+
+
+def _name(peer: str) -> str:
+    if re.fullmatch("[a-z][a-z0-9-]{0,31}", peer) is None:
+        raise BadInput("PEER", f"{peer!r} is not a node's name", "see `outlast status` for the peers")
+    return peer
+
+
+def _fits(field: str, text: str, limit: int, mend: str) -> None:
+    if not text.strip():
+        raise BadInput(field, "it is empty", mend)
+    if len(text) > limit:
+        raise BadInput(field, f"{len(text)} characters are too many", f"use at most {limit}, or name a file in it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput(field, "it is not UTF-8", "write it in UTF-8") from None
 
 
 def _ended(found: dict[str, Any], peer: str, as_json: bool, no_wait: bool) -> int:
@@ -149,10 +179,30 @@ def _ended(found: dict[str, Any], peer: str, as_json: bool, no_wait: bool) -> in
     elif state != "open":
         click.echo(f"{state}: {found['detail']}")
     elif not no_wait:
-        click.echo(f"{found['unit']} is not confirmed yet; it goes on, see `outlast status`", err=True)
+        click.echo(f"{found['unit']} is not confirmed yet; it goes on: outlast show {found['unit']}", err=True)
     if state == "open":
         return 0 if no_wait else 4
     return 0 if state == "done" else 1
+
+
+@outlast.command()
+@click.argument("unit")
+@_as_json
+@click.pass_obj
+def show(where: _Where, unit: str, as_json: bool) -> int:
+    """Show what became of a task or a hand-off.
+
+    UNIT is its name, as `outlast handoff` said it: `outlast show coz-d1zkffdmvrmx`. Exit code 1 when it failed, 4 while it
+    is open.
+    """
+    found = order(where.home, "POST", "/wait", {"unit": unit, "seconds": 0})
+    if as_json:
+        _print(found)
+    else:
+        direction = "from" if found["kind"] == "task" else "to"
+        click.echo(f"{unit} {direction} {found['peer']}, since {found['since']}: {found['what']}")
+        click.echo(f"{found['status']}{': ' if found['detail'] else ''}{found['detail']} {found['ended']}".rstrip())
+    return {"open": 4, "done": 0}.get(found["status"], 1)
 
 
 @outlast.command()
@@ -182,6 +232,7 @@ def tail(where: _Where, lines: int, no_follow: bool, as_json: bool) -> int:
 @click.pass_obj
 def resume(where: _Where, reason: str, as_json: bool) -> int:
     """End an emergency; only a person can."""
+    _fits("--reason", reason, 512, "say why the emergency is over")
     found = order(where.home, "POST", "/resume", {"reason": reason})
     if as_json:
         _print(found)

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from outlast.core.record import one_line
+
 __all__ = ["ago", "event_line", "status_lines", "table"]
+
+_SHOWN = 5
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -39,6 +43,13 @@ def status_lines(status: dict[str, Any], now: float) -> list[str]:
     for kind in ("tasks", "handoffs"):
         told = [f"{count} {verdict}" for verdict, count in status[kind].items() if count or verdict == "open"]
         lines.append(f"  {kind}: {', '.join(told)}")
+    for unit in status["open"][:_SHOWN]:
+        direction = "from" if unit["kind"] == "task" else "to"
+        lines.append(f"  open: {unit['unit']} {direction} {unit['peer']}, since {unit['since']}: {unit['what']}")
+        if unit["peer"] not in status["channels"]:
+            lines.append(f"    {unit['peer']} is not among the peers in node.yml")
+    if len(status["open"]) > _SHOWN:
+        lines.append("  and more are open: outlast status --json")
     if status["channels"]:
         rows = [["peer", "sent", "received", "gaps", "repeats", "queued", "breaker", "last sent", "last received"]]
         for peer, channel in sorted(status["channels"].items()):
@@ -60,6 +71,8 @@ def event_line(entry: dict[str, Any]) -> str:
     hidden = {"at", "node", "event", "trace_id", "span_id", "correlation_id"}
     moment = datetime.fromisoformat(entry["at"]).astimezone().strftime("%H:%M:%S")
     rest = " ".join(
-        f"{key}={value}" for key, value in entry.items() if key not in hidden and value not in ("", None, [])
+        f"{key}={one_line(str(value), 400)}"
+        for key, value in entry.items()
+        if key not in hidden and value not in ("", None, [])
     )
     return " ".join(part for part in (moment, entry["event"], entry.get("correlation_id", ""), rest) if part)

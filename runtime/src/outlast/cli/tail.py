@@ -16,13 +16,12 @@ def follow(logs: Path, lines: int, *, follow: bool) -> Iterator[str]:
     """Yield the last ``lines`` lines of the event log, then (with ``follow``) each new one, over midnight too."""
     day = max(_days(logs), default="")
     held: deque[str] = deque(maxlen=max(lines, 0))
-    position, rest = 0, ""
+    position, rest = 0, b""
     if day:
-        with open(logs / day, encoding="utf-8", errors="replace", newline="\n") as file:
-            text = file.read()
-            position = len(text.encode("utf-8", errors="replace"))
-        *whole, rest = text.split("\n")
-        held.extend(whole)
+        data = (logs / day).read_bytes()
+        position = len(data)
+        *whole, rest = data.split(b"\n")
+        held.extend(_text(line) for line in whole)
     yield from held
     while follow:
         time.sleep(_LOOK)
@@ -32,10 +31,14 @@ def follow(logs: Path, lines: int, *, follow: bool) -> Iterator[str]:
                 stream.seek(position)
                 data = stream.read()
             position += len(data)
-            *whole, rest = (rest + data.decode("utf-8", errors="replace")).split("\n")
-            yield from whole
+            *whole, rest = (rest + data).split(b"\n")
+            yield from (_text(line) for line in whole)
         if newer:
-            day, position, rest = newer[0], 0, ""
+            day, position, rest = newer[0], 0, b""
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", errors="replace")
 
 
 def _days(logs: Path) -> list[str]:

@@ -38,7 +38,12 @@ def order(home: Home, method: str, path: str, body: object = None, *, seconds: f
         raise NotRunning(
             f"{home.root.name} is not running (or not as you): {error}; start it with ansible-playbook site.yml"
         ) from error
-    answer: dict[str, Any] = msgspec.json.decode(response.body)
+    try:
+        answer: dict[str, Any] = msgspec.json.decode(response.body, type=dict)
+    except msgspec.MsgspecError:
+        raise ControlError(
+            f"{home.root.name} could not answer (HTTP {response.status}); try again in a moment"
+        ) from None
     if response.status == 400:
         raise BadInput(answer["field"], answer["wrong"], answer["mend"])
     if response.status == 502:

@@ -38,7 +38,11 @@ def check(home: Home, config: Config) -> dict[str, Any]:
                 find("clock", f"{peer}'s clock is {skew:+.0f} s from ours", "switch time synchronisation on, on both")
         except OutlastError as error:
             pings[peer] = {"peer": peer, "ok": False, "error": str(error)}
-            find(f"peers.{peer}", str(error), f"see that {peer} runs, then run ansible-playbook site.yml")
+            find(
+                f"peers.{peer}",
+                str(error),
+                f"see that {peer} runs, then run ansible-playbook site.yml: it brings keys up to date",
+            )
     # Once more, so that the pings are in it.
     return {
         "node": config.node,

@@ -67,4 +67,5 @@ def plan_handoff(handoff: Handoff) -> Plan | None:
         return None
     if not handoff.ledger:
         return Plan("close", "the ledger was lost; whether it was sent is not known", "in doubt")
-    return Plan("close", "it was never sent: the node stopped before it was queued", "failed")
+    # Almost always the node stopped before it was queued. A damaged ledger can look the same: what is not known is not said.
+    return Plan("close", "the ledger has no trace of it; it was most likely never sent", "in doubt")

@@ -6,6 +6,7 @@ the newest ``KEEP`` (the daily files hold them all). Counts are over everything 
 The ``what`` of a record is a fixed phrase, so that the journal alone can rebuild STATE.json:
 
 * INTENT ``from PEER: TEXT`` opens a task that this node was given, ``to PEER: TEXT`` a hand-off that it made;
+* NOTE about ``mode``: an emergency lasts, over restarts too, until a person is said to have ended it;
 * CONFIRM ``VERDICT`` or ``VERDICT: DETAIL`` closes either; RECOVER ``TEXT`` tells what a start put right.
 
 Left to others: where STATE.json is kept (store.statefile), what is done about open units (core.recovery).
@@ -20,9 +21,24 @@ import msgspec
 
 from outlast.core.record import Record, Step
 
-__all__ = ["KEEP", "Kind", "Recovered", "State", "Status", "Unit", "Verdict", "close_unit", "fold", "phrase"]
+__all__ = [
+    "EMERGENCY",
+    "KEEP",
+    "MODE",
+    "RESUMED",
+    "Kind",
+    "Recovered",
+    "State",
+    "Status",
+    "Unit",
+    "Verdict",
+    "close_unit",
+    "fold",
+    "phrase",
+]
 
 KEEP = 200
+MODE, EMERGENCY, RESUMED = "mode", "emergency: ", "a person ends the emergency: "
 _KEEP_RECOVERED = 20
 _INTENT = re.compile(r"(from|to) ([a-z][a-z0-9-]*): (.*)")
 
@@ -61,13 +77,14 @@ class Recovered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it. ``seq`` is the sequence number of the last record that is reflected here."""
+    """All of it. ``seq`` is the number of the last record that is reflected here; ``emergency`` why there is one, if so."""
 
     node: str
     seq: int = 0
     units: dict[str, Unit] = {}
     recovered: tuple[Recovered, ...] = ()
     closed: dict[str, int] = {}
+    emergency: str = ""
 
     def open(self, kind: Kind) -> dict[str, Unit]:
         """The units of one kind that are not closed, oldest first."""
@@ -119,6 +136,11 @@ def fold(state: State, record: Record) -> State:
             if closed := state.units.get(record.unit):
                 confirmed = msgspec.structs.replace(closed, confirmed=True)
                 return msgspec.structs.replace(state, units={**state.units, record.unit: confirmed})
+    if record.step is Step.NOTE and record.unit == MODE:
+        if record.what.startswith(EMERGENCY):
+            return msgspec.structs.replace(state, emergency=record.what.removeprefix(EMERGENCY))
+        if record.what.startswith(RESUMED):
+            return msgspec.structs.replace(state, emergency="")
     if record.step is Step.RECOVER:
         found = (*state.recovered, Recovered(unit=record.unit, what=record.what, at=at))
         return msgspec.structs.replace(state, recovered=found[-_KEEP_RECOVERED:])

@@ -32,9 +32,7 @@ _ANSWER_LIMIT = 16_384
 class Answer:
     """What the peer said. ``seconds`` is the round trip, ``skew`` how far its clock is ahead of ours, in seconds."""
 
-    status: int
     reply: Reply
-    retry_after: float
     seconds: float
     skew: float
 
@@ -77,7 +75,8 @@ class Courier:
             raise PeerError(f"{peer} answered, but not as a node does: {error}") from error
         seconds = self._clock.monotonic() - began
         if response.status == 401:
-            raise PeerError(f"{peer} does not take our signature: check keys and clocks, run ansible-playbook site.yml")
+            own = self._config.node
+            raise PeerError(f"{peer} does not take our signature: its copy of {own}'s key, or a clock, is not right")
         # A skewed clock is something to see, not a reason to doubt an answer that is bound to our id.
         try:
             signed = webhook.verify(
@@ -85,14 +84,14 @@ class Courier:
             )
             reply = msgspec.json.decode(response.body, type=Reply)
         except (SignatureError, msgspec.MsgspecError) as error:
-            raise PeerError(f"an answer came that {peer} has not signed (HTTP {response.status})") from error
+            raise PeerError(
+                f"the answer (HTTP {response.status}) is not signed as {peer} signs: our copy of {peer}'s key is not right, "
+                f"or something else listens at {self._config.peers[peer].url}"
+            ) from error
         if signed.id != f"res_{msg_id}" or reply.node != peer:
             raise PeerError(f"{peer} answered something else than what was asked")
-        retry = response.headers.get("retry-after", "0")
         skew = self.skew[peer] = reply.now - (now + seconds / 2)
-        return Answer(
-            response.status, reply, float(retry) if retry.isascii() and retry.isdigit() else 0.0, seconds, skew
-        )
+        return Answer(reply, seconds, skew)
 
     async def ping(self, peer: str) -> Answer:
         """A signed round trip that asks for nothing. Raises PeerError, DurabilityError."""

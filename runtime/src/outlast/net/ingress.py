@@ -21,9 +21,10 @@ import msgspec
 from outlast.clock import Clock
 from outlast.config import Config
 from outlast.core import webhook
+from outlast.core.ids import UNIT_TAIL
 from outlast.core.ratelimit import Bucket, take
 from outlast.errors import DurabilityError, OutlastError, SignatureError
-from outlast.messages import Envelope, Ping, Reply, decode
+from outlast.messages import Envelope, Ping, Reply, Result, Task, decode
 from outlast.net.http import Request, Response
 from outlast.quantity import duration
 from outlast.store.events import EventLog
@@ -65,6 +66,9 @@ class Ingress:
         self._config = config
         self._tolerance = duration(config.messages.tolerance)
         self._window = duration(config.messages.rate_window)
+        # An id must outlive every moment at which its timestamp could still pass (dated ahead, that is twice the tolerance),
+        # and the time for which its sender may go on sending it.
+        self._remember = max(2.2 * self._tolerance, 2.0 * duration(config.messages.keep))
         self._busy_for = ceil(duration(config.messages.busy_for))
         self._keyring = keyring
         self._ledger = ledger
@@ -109,7 +113,7 @@ class Ingress:
             return self._answer(503, signed.id, "cannot write", retry=self._busy_for)
 
     def _authentic(self, sender: str, msg_id: str, request: Request) -> Response:
-        first = self._ledger.seen(msg_id)
+        first = self._ledger.seen(sender, msg_id)
         if first is not None:
             self._events.burst("message.repeat", f"repeat from {sender}", id=msg_id)
             return self._answer(first, msg_id, "")
@@ -118,7 +122,7 @@ class Ingress:
         except msgspec.MsgspecError as error:
             self._refuse(sender, f"schema: {error}", request.remote)
             return self._answer(422, msg_id, f"schema: {error}")
-        if envelope.sender != sender or envelope.to != self._config.node:
+        if envelope.sender != sender or envelope.to != self._config.node or not _owned(envelope):
             self._refuse(sender, "wrong address", request.remote)
             return self._answer(422, msg_id, "wrong address")
         control = isinstance(envelope.message, Ping)
@@ -131,8 +135,7 @@ class Ingress:
             return self._answer(503, msg_id, str(busy), retry=self._busy_for)
         now = self._clock.time()
         status = 200 if control else _ACCEPTED
-        # An id must outlive every moment at which its timestamp could still pass: dated ahead, that is twice the tolerance.
-        found = self._ledger.accept(msg_id, sender, envelope.seq, status, now, now - 2.2 * self._tolerance)
+        found = self._ledger.accept(msg_id, sender, envelope.seq, status, now, now - self._remember)
         self._events.emit(
             f"{type(envelope.message).__name__.lower()}.accepted",
             trace_id=envelope.trace_id,
@@ -160,7 +163,7 @@ class Ingress:
 
     def _answer(self, status: int, msg_id: str, reason: str, retry: int = 0) -> Response:
         now = self._clock.time()
-        reply = Reply(node=self._config.node, accepted=status < 300, now=now, reason=reason)
+        reply = Reply(node=self._config.node, status=status, now=now, reason=reason, retry_after=retry)
         body = msgspec.json.encode(reply)
         headers = {
             "content-type": "application/json",
@@ -171,6 +174,16 @@ class Ingress:
         if retry:
             headers["retry-after"] = str(retry)
         return Response(status, body, headers)
+
+
+def _owned(envelope: Envelope) -> bool:
+    """A task is named by who hands it over, and a result answers a task of ours: nobody speaks of others' work."""
+    match envelope.message:
+        case Task(unit=unit):
+            return unit[:-UNIT_TAIL] == envelope.sender
+        case Result(unit=unit):
+            return unit[:-UNIT_TAIL] == envelope.to
+    return True
 
 
 def _json(status: int, value: object, headers: dict[str, str] | None = None) -> Response:

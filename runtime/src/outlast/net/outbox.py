@@ -10,13 +10,13 @@ Left to others: durability (store.ledger), the request itself (net.courier), the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from outlast.clock import Clock
 from outlast.config import Config
 from outlast.core import breaker
 from outlast.core.backoff import delay
+from outlast.core.state import Verdict
 from outlast.errors import DurabilityError, PeerError
 from outlast.net.courier import Answer, Courier
 from outlast.quantity import duration
@@ -41,9 +41,9 @@ class Outbox:
         events: EventLog,
         clock: Clock,
         uniform: Callable[[float, float], float],
-        given_up: Callable[[str, str, str], None],
+        given_up: Callable[[str, str, Verdict, str], None],
     ) -> None:
-        """``given_up(peer, message id, why)`` is called, once, for a message that will never be delivered."""
+        """``given_up(peer, message id, verdict, why)`` is called, once, for a message that will never be delivered."""
         self.breaker = breaker.BreakerState()
         self.last_error = ""
         self._peer = peer
@@ -51,6 +51,8 @@ class Outbox:
         self._failures = config.breaker.failures
         self._cooldown = duration(config.breaker.cooldown)
         self._keep = duration(config.messages.keep)
+        # However long a peer asks us to wait, it is tried again after this.
+        self._patience = max(self._cooldown, duration(config.retry.max))
         self._ledger = ledger
         self._courier = courier
         self._events = events
@@ -59,6 +61,7 @@ class Outbox:
         self._given_up = given_up
         self._wake = asyncio.Event()
         self._attempt = 0
+        self._tried = ""
         # No request before this monotonic second; a sign of life lifts it, unless it is the peer's rate limit.
         self._not_before = 0.0
         self._asked_to_wait = False
@@ -84,21 +87,27 @@ class Outbox:
                 # The message stays; whether it was delivered is settled when it is sent again under the same id.
                 self._events.burst("outbox.failed", str(error), peer=self._peer)
                 pause = duration(self._retry.max)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+            # Not wait_for: before Python 3.12 it can swallow the cancellation of this task.
+            waiter = asyncio.ensure_future(self._wake.wait())
+            try:
+                await asyncio.wait({waiter}, timeout=pause)
+            finally:
+                waiter.cancel()
 
     async def _step(self) -> float | None:
         """Send what can be sent. Returns how many seconds to wait for, None for as long as nothing happens."""
         while (out := self._ledger.next_outgoing(self._peer)) is not None:
             now = self._clock.monotonic()
-            if self._clock.time() - out.queued > self._keep:
-                self._give_up(out, 0, "it was not delivered within messages.keep")
+            # Tried at least once since the start: a clock that jumped must not drop what could be delivered.
+            if self._tried == out.id and self._clock.time() - out.queued > self._keep:
+                self._give_up(out, 0, "its delivery was not confirmed within messages.keep", "in doubt")
                 continue
             if now < self._not_before:
                 return self._not_before - now
             if not breaker.allows(self.breaker, now, self._cooldown):
                 return breaker.opens_in(self.breaker, now, self._cooldown)
             self.breaker = breaker.started(self.breaker)
+            self._tried = out.id
             try:
                 answer = await self._courier.deliver(self._peer, out.id, out.body)
             except PeerError as error:
@@ -113,16 +122,18 @@ class Outbox:
 
     def _answered(self, out: Outgoing, answer: Answer) -> None:
         if answer.reply.accepted:
-            self._ledger.settle(self._peer, out, answer.status, self._clock.time())
+            self._ledger.settle(self._peer, out, answer.reply.status, self._clock.time())
             self._attempt, self._not_before, self.last_error = 0, 0.0, ""
-            self._events.emit("message.delivered", id=out.id, peer=self._peer, seq=out.seq, status=answer.status)
+            self._events.emit("message.delivered", id=out.id, peer=self._peer, seq=out.seq, status=answer.reply.status)
             return
-        if answer.status in _FINAL:
-            self._give_up(out, answer.status, f"{self._peer} refused it: {answer.reply.reason}")
+        if answer.reply.status in _FINAL:
+            self._give_up(out, answer.reply.status, f"{self._peer} refused it: {answer.reply.reason}", "failed")
             return
         # The peer is there, and asks for patience: that is no failure of the channel.
         self.last_error = f"{self._peer}: {answer.reply.reason}"
-        self._wait(max(answer.retry_after, self._backoff()), asked=answer.status == 429)
+        self._wait(
+            max(min(answer.reply.retry_after, self._patience), self._backoff()), asked=answer.reply.status == 429
+        )
         self._attempt += 1
 
     def _failed(self, why: str) -> None:
@@ -145,8 +156,8 @@ class Outbox:
         retry = self._retry
         return delay(self._attempt, duration(retry.base), duration(retry.max), self._uniform)
 
-    def _give_up(self, out: Outgoing, status: int, why: str) -> None:
+    def _give_up(self, out: Outgoing, status: int, why: str, verdict: Verdict) -> None:
         # Told before it is forgotten: after a crash in between it is told twice, which changes nothing.
-        self._given_up(self._peer, out.id, why)
+        self._given_up(self._peer, out.id, verdict, why)
         self._ledger.settle(self._peer, out, status, self._clock.time())
         self._events.emit("message.given_up", id=out.id, peer=self._peer, why=why)

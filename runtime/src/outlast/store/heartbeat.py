@@ -6,6 +6,7 @@ it writes nothing, because an agent skips its costly turn when the file is empty
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from outlast.store import durable
@@ -25,6 +26,9 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def _read(path: Path) -> str:
+    # Anything else, a FIFO say, could make us wait for ever.
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:

@@ -27,19 +27,25 @@ from outlast.store import durable
 __all__ = ["Journal"]
 
 _DAILY = re.compile(r"\d{4}-\d\d-\d\d\.md")
+_TAIL = 65_536
 
 
 class Journal:
     """One agent's journal in ``directory``. One process appends records as ``agent``; anyone may read."""
 
-    def __init__(self, directory: Path, agent: str, clock: Clock, *, seq: int = 0) -> None:
-        """``seq`` is the highest sequence number known from elsewhere (STATE.json); the files' own may be higher."""
-        self.seq = seq
+    def __init__(self, directory: Path, agent: str, clock: Clock) -> None:
+        """The last sequence number is read from the files, unless ``known`` tells it."""
+        self.seq = 0
+        self._sure = False
         self._directory = directory
         self._agent = agent
         self._clock = clock
         self._day = ""
         self._fd = -1
+
+    def known(self, seq: int) -> None:
+        """The highest sequence number of the files is ``seq``: the caller has read them all."""
+        self.seq, self._sure = seq, True
 
     def close(self) -> None:
         """Let go of the open file. Appending opens it again."""
@@ -59,28 +65,41 @@ class Journal:
             durable.fsync_file(self._fd)
         except OSError as error:
             self.close()
+            self._sure = False
             raise DurabilityError(f"the journal could not be written: {error.strerror or error}") from error
         self.seq = record.seq
         return record
 
     def since(self, seq: int, damaged: Callable[[Damaged], None] = lambda _: None) -> Iterator[Record]:
-        """Yield this agent's records with a sequence number above ``seq``, oldest first.
+        """Yield this agent's records with a sequence number above ``seq``, in the order of these numbers.
 
-        Whole days that lie before are not read. Raises OSError.
+        The names of the days say nothing of that order: clocks are set back, machines travel west. Days whose last record
+        is known are not read. Raises OSError.
         """
-        days: list[list[Record]] = []
-        for day in sorted(self._days(), reverse=True):
-            own = [record for record in self._read(day, damaged) if record.agent == self._agent]
-            days.append([record for record in own if record.seq > seq])
-            if own and own[0].seq <= seq:
-                break
-        for records in reversed(days):
-            yield from records
+        found: list[Record] = []
+        for day in self._days():
+            last = self._last(day)
+            if last is None or last > seq:
+                own = (record for record in self._read(day, damaged) if record.agent == self._agent)
+                found.extend(record for record in own if record.seq > seq)
+        yield from sorted(found, key=lambda record: record.seq)
+
+    def _last(self, day: str) -> int | None:
+        """The number of this agent's last record of a day; None where the end of the file does not tell."""
+        with open(self._directory / f"{day}.md", "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = file.read().decode("utf-8", errors="replace").split("\n")
+        for line in reversed(lines):
+            record = parse_line(day, line)
+            if isinstance(record, Record) and record.agent == self._agent:
+                return record.seq
+        return None
 
     def _days(self) -> list[str]:
         if not self._directory.is_dir():
             return []
-        return [name[:-3] for name in os.listdir(self._directory) if _DAILY.fullmatch(name)]
+        names = sorted(name for name in os.listdir(self._directory) if _DAILY.fullmatch(name))
+        return [name[:-3] for name in names if (self._directory / name).is_file()]
 
     def _read(self, day: str, damaged: Callable[[Damaged], None] = lambda _: None) -> Iterator[Record]:
         with open(self._directory / f"{day}.md", encoding="utf-8", errors="replace", newline="\n") as lines:
@@ -93,6 +112,8 @@ class Journal:
 
     def _open(self, day: str) -> None:
         self.close()
+        if not self._sure:
+            self.known(max([self.seq, *(record.seq for record in self.since(self.seq))]))
         path = self._directory / f"{day}.md"
         new = not path.exists()
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -104,9 +125,6 @@ class Journal:
                 size = os.fstat(fd).st_size
                 if size and os.pread(fd, 1, size - 1) != b"\n":
                     durable.write_all(fd, b"\n")
-                for record in self._read(day):
-                    if record.agent == self._agent:
-                        self.seq = max(self.seq, record.seq)
         except BaseException:
             os.close(fd)
             raise

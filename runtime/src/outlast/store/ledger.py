@@ -27,7 +27,9 @@ __all__ = ["Channel", "Ledger", "Outgoing"]
 _REMEMBER_SENT = 90 * 86_400.0
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, at REAL NOT NULL, status INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen (
+    peer TEXT NOT NULL, id TEXT NOT NULL, at REAL NOT NULL, status INTEGER NOT NULL, PRIMARY KEY (peer, id)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS seen_at ON seen (at);
 CREATE TABLE IF NOT EXISTS channels (
     peer TEXT PRIMARY KEY, sent INTEGER NOT NULL DEFAULT 0, received INTEGER NOT NULL DEFAULT 0,
@@ -72,6 +74,8 @@ class Ledger:
         """Open the ledger. One that is damaged is set aside, and one that is missing though the node has ``begun`` is lost."""
         self.finding = ""
         durable.make_dir(path.parent)
+        if path.exists() and not path.is_file():
+            durable.set_aside(path, trash, stamp(clock.time()))
         if begun and not path.exists():
             self.finding = "the ledger was missing and begun anew"
         now = clock.time()
@@ -86,14 +90,18 @@ class Ledger:
             self.finding = f"the ledger was damaged ({error}) and begun anew; the old one is in trash"
             self._db = _open(path, now)
         self.not_before: float = self._run("SELECT value FROM meta WHERE name = 'not_before'").fetchone()[0]
+        if self.not_before > now:
+            # The clock was ahead when it was begun. Its moment lies before now, whatever that clock said.
+            self.not_before = now
+            self._run("UPDATE meta SET value = ? WHERE name = 'not_before'", (now,))
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    def seen(self, msg_id: str) -> int | None:
-        """The HTTP status with which this id was first answered; None when it is new."""
-        row = self._run("SELECT status FROM seen WHERE id = ?", (msg_id,)).fetchone()
+    def seen(self, peer: str, msg_id: str) -> int | None:
+        """The HTTP status with which this id of ``peer``'s was first answered; None when it is new."""
+        row = self._run("SELECT status FROM seen WHERE peer = ? AND id = ?", (peer, msg_id)).fetchone()
         return int(row[0]) if row else None
 
     def accept(self, msg_id: str, peer: str, seq: int, status: int, now: float, forget_before: float) -> str:
@@ -104,7 +112,7 @@ class Ledger:
         """
         found = ""
         with self._transaction():
-            self._run("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (msg_id, now, status))
+            self._run("INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)", (peer, msg_id, now, status))
             self._run("DELETE FROM seen WHERE at < ?", (forget_before,))
             if seq:
                 last = self.channel(peer).received

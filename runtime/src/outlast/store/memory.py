@@ -14,7 +14,7 @@ from datetime import datetime
 from outlast.clock import Clock, stamp
 from outlast.core.record import Damaged, Step
 from outlast.core.state import Kind, State, Verdict, close_unit, fold, phrase
-from outlast.errors import CorruptError, DurabilityError
+from outlast.errors import ConfigError, CorruptError, DurabilityError
 from outlast.home import Home
 from outlast.store import durable
 from outlast.store.journal import Journal
@@ -27,7 +27,7 @@ class Memory:
     """What the node ``node`` remembers. One process at a time holds it."""
 
     def __init__(self, home: Home, node: str, clock: Clock) -> None:
-        """Read STATE.json and the journal after it. Raises DurabilityError where neither can be read or written."""
+        """Read STATE.json and the journal after it. Raises DurabilityError, or ConfigError for another node's home."""
         self.findings: list[str] = []
         self.state = State(node=node)
         self._home = home
@@ -45,7 +45,7 @@ class Memory:
         if self._damaged:
             self.findings.append(f"{self._damaged} damaged journal lines were passed over")
         self.state = known
-        self._journal.seq = known.seq
+        self._journal.known(known.seq)
 
     def _count(self, _: Damaged) -> None:
         self._damaged += 1
@@ -53,14 +53,15 @@ class Memory:
     def _read_state(self, node: str) -> State:
         try:
             state = read_state(self._home.state_file)
-            if state is not None and state.node != node:
-                raise CorruptError(f"it is of another node, {state.node}")
         except CorruptError as error:
             aside = durable.set_aside(self._home.state_file, self._home.trash, stamp(self._clock.time()))
             self.findings.append(
                 f"STATE.json was rebuilt from the journal: {error}; the old one is {aside.name} in trash"
             )
             return State(node=node)
+        if state is not None and state.node != node:
+            mend = f"name it {state.node} again, or give {node} a home of its own"
+            raise ConfigError("node", f"this home is {state.node}'s, not {node}'s", mend)
         return state or State(node=node)
 
     def intent(self, unit: str, kind: Kind, peer: str, what: str) -> None:

@@ -42,6 +42,8 @@ def read_state(path: Path) -> State | None:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
+    except IsADirectoryError as error:
+        raise CorruptError("it is a folder") from error
     try:
         version = msgspec.json.decode(data, type=_Head).version
         if version > VERSION:

@@ -48,8 +48,8 @@ def verify(artifact: Path, manifest: Manifest) -> str:
         try:
             with open(artifact / file.path, "rb") as stream:
                 digest = file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            return f"{file.path}: {error.strerror}"
+        except (OSError, ValueError) as error:
+            return f"{file.path}: {getattr(error, 'strerror', None) or error}"
         if digest != file.sha256:
             return f"{file.path} has other content"
     return ""

@@ -14,8 +14,10 @@ from collections.abc import Callable
 
 from outlast.clock import Clock
 from outlast.core.ids import message_id
+from outlast.core.record import one_line
 from outlast.core.recovery import Handoff, plan_handoff
 from outlast.core.state import Verdict
+from outlast.errors import DurabilityError
 from outlast.messages import ArtifactFile, Result, Task, sealed
 from outlast.store.events import EventLog
 from outlast.store.ledger import Ledger
@@ -37,6 +39,7 @@ class Handoffs:
         self._events = events
         self._clock = clock
         self._wake = wake
+        self._unqueued: set[str] = set()
         self._closed: dict[str, asyncio.Event] = {}
 
     def make(self, unit: str, peer: str, text: str) -> None:
@@ -48,7 +51,13 @@ class Handoffs:
         trace_id = secrets.token_hex(16)
         self._memory.intent(unit, "handoff", peer, text)
         body = sealed(self._node, peer, trace_id, unit, Task(unit=unit, task=text))
-        self._ledger.enqueue(peer, message_id(unit, "task"), body, self._clock.time())
+        try:
+            self._ledger.enqueue(peer, message_id(unit, "task"), body, self._clock.time())
+        except DurabilityError:
+            # Whoever asked is told that it failed; the journal is told as soon as it can be written.
+            self._unqueued.add(unit)
+            raise
+        self._unqueued.discard(unit)
         self._events.emit("handoff.made", trace_id=trace_id, correlation_id=unit, peer=peer)
         self._wake(peer)
 
@@ -60,9 +69,15 @@ class Handoffs:
             return
         self._close(result.unit, result.verdict, summary(result.detail, result.files))
 
-    def undeliverable(self, unit: str, why: str) -> None:
-        """The message about ``unit`` will never reach its peer. Raises DurabilityError."""
-        self._close(unit, "failed", why)
+    def undeliverable(self, unit: str, verdict: Verdict, why: str) -> None:
+        """The message about ``unit`` is given up. Raises DurabilityError."""
+        self._close(unit, verdict, why)
+
+    def tidy(self) -> None:
+        """Close what could not be queued when it was asked for. Raises DurabilityError."""
+        for unit in sorted(self._unqueued):
+            self._close(unit, "failed", "it was never sent: the disk did not take it")
+            self._unqueued.discard(unit)
 
     def recover(self) -> None:
         """Put right what the last stop left. Raises DurabilityError."""
@@ -104,5 +119,6 @@ class Handoffs:
 
 def summary(detail: str, files: tuple[ArtifactFile, ...]) -> str:
     """How a unit ended, on one line: its artifact's files, and what the agent said last."""
-    names = ", ".join(file.path for file in files[:3]) + (", …" if len(files) > 3 else "")
+    detail = one_line(detail, 400)
+    names = ", ".join(one_line(file.path) for file in files[:3]) + (", …" if len(files) > 3 else "")
     return f"{names} ({detail})" if names and detail else names or detail

@@ -173,10 +173,14 @@ class Tasks:
         """Close every open task as returned, so that its sender may do it elsewhere. Returns their names."""
         returned = list(self._memory.state.open("task"))
         for unit in returned:
-            if self._result(unit) is None:
-                self._close(unit, "returned", f"{self._config.node} was stopped before it was done", ())
-            else:
+            ticket = self._read(unit)
+            if self._result(unit) is not None:
                 self._finish(unit)
+            elif ticket is not None and ticket.attempts and self._config.agent.after_crash == "report":
+                told = "its agent was cut off by a stop; what it had done by then is not known"
+                self._close(unit, "in doubt", told, ())
+            else:
+                self._close(unit, "returned", f"{self._config.node} was stopped before it was done", ())
         return returned
 
     def idle(self) -> bool:
@@ -259,10 +263,10 @@ class Tasks:
         ticket = self._read(unit)
         trace_id = ticket.trace_id if ticket else secrets.token_hex(16)
         result = Result(unit=unit, verdict=verdict, detail=detail, files=files)
-        if state.peer in self._config.peers:
-            body = sealed(self._config.node, state.peer, trace_id, unit, result)
-            self._ledger.enqueue(state.peer, message_id(unit, "result"), body, self._clock.time())
-            self._wake(state.peer)
+        # Also for a peer that is not in node.yml now: it may be back at the next start.
+        body = sealed(self._config.node, state.peer, trace_id, unit, result)
+        self._ledger.enqueue(state.peer, message_id(unit, "result"), body, self._clock.time())
+        self._wake(state.peer)
         if not state.confirmed:
             self._memory.confirm(unit, verdict, summary(detail, files))
         self._events.emit("task.closed", trace_id=trace_id, correlation_id=unit, verdict=verdict, detail=detail)
