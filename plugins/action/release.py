@@ -1,7 +1,7 @@
 """Pack the runtime of this collection, and send it to a node that does not have it yet.
 
-Keeps: the same source gives the same digest on every machine; nothing is sent when the node has the release. Leaves to
-others: building it (plugins/modules/release.py).
+Keeps: the same source gives the same digest on every machine; nothing is sent when the node has the release, and no module
+runs there when the release is the current one. Leaves to others: building it (plugins/modules/release.py).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.outlast.agents.plugins.plugin_utils import glance
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 # A wheel is a zip, which knows no time before 1980.
@@ -62,9 +63,11 @@ class ActionModule(ActionBase):
     """Run by the task `outlast.agents.release` with `home` and, optionally, `wheelhouse` and `keep`."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Ask first, send second."""
+        """Look first, ask second, send third."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         files, name = packed()
+        if self._is_current(name):
+            return {**result, "changed": False, "present": True, "digest": name}
         arguments = {**self._task.args, "digest": name}
         answer = self._execute_module("outlast.agents.release", arguments, task_vars=task_vars)
         if not answer.get("failed") and not answer["present"] and not self._task.check_mode:
@@ -76,3 +79,9 @@ class ActionModule(ActionBase):
         answer.pop("invocation", None)
         result.update(answer, digest=name)
         return result
+
+    def _is_current(self, name: str) -> bool:
+        """Whether the node runs this release, built to the end. Its Python is there, or nothing would be seen."""
+        complete = f"releases/{name}/.complete"
+        seen = glance.glance(self, self._task.args["home"], ["current", complete])
+        return complete in seen and seen.get("current") == {"kind": "link", "target": f"releases/{name}"}

@@ -6,11 +6,11 @@ Keeps: what is asked over the network is asked from the controller, as a peer wo
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.outlast.agents.plugins.module_utils import local_http
+from ansible_collections.outlast.agents.plugins.plugin_utils import glance
 
 
 class ActionModule(ActionBase):
@@ -24,19 +24,8 @@ class ActionModule(ActionBase):
             result["health"] = "not asked (check mode)"
             return result
         home = self._task.args["home"]
-        # Not `argv` with a shell: the home may hold spaces.
-        answer = self._execute_module(
-            "ansible.legacy.command",
-            {"argv": [f"{home}/current/bin/outlast", "--home", home, "verify", "--json"]},
-            task_vars=task_vars,
-        )
-        if answer.get("unreachable"):
-            result.update(answer)
-            return result
-        try:
-            result["node"] = json.loads(answer.get("stdout") or "")
-        except ValueError:
-            result["node"] = {"error": answer.get("stderr") or "not installed"}
+        node, why = glance.ask(self, [f"{home}/current/bin/outlast", "--home", home, "verify", "--json"])
+        result["node"] = node or {"error": why}
         return result
 
     def _health(self, url: str) -> str:

@@ -6,8 +6,6 @@ others: what a key looks like inside (the runtime makes it), who gets whose key 
 
 from __future__ import annotations
 
-import glob
-import hashlib
 import json
 import os
 import subprocess
@@ -20,7 +18,7 @@ DOCUMENTATION = r"""
 module: keyring
 short_description: Keeps the keys in a node's etc/keys
 description:
-  - Without O(keys) it makes the node's own key if there is none, and returns it with digests of all keys there.
+  - Without O(keys) it makes the node's own key if there is none, and returns it.
   - With O(keys) it writes the keys of other nodes.
 options:
   home: {description: The node's directory., type: path, required: true}
@@ -34,7 +32,6 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 own: {description: The text of the node's own key file; empty in check mode before the first run., type: str}
-digests: {description: Name of each key that is there to its SHA-256., type: dict, returned: always}
 """
 
 
@@ -81,12 +78,6 @@ def write(home: str, keys: dict[str, str], check_mode: bool) -> bool:
     return changed
 
 
-def digests(home: str) -> dict[str, str]:
-    """What is there, comparable without being shown: keys are random enough that a digest tells nothing."""
-    paths = glob.glob(os.path.join(glob.escape(home), "etc", "keys", "*.key"))
-    return {os.path.basename(path)[: -len(".key")]: hashlib.sha256(read(path)).hexdigest() for path in paths}
-
-
 def main() -> None:
     """Run as a module on the node."""
     module = AnsibleModule(
@@ -105,7 +96,6 @@ def main() -> None:
             result["changed"] = write(home, keys, module.check_mode)
         else:
             result["changed"], result["own"] = make_own(home, module.params["node"], module.check_mode)
-        result["digests"] = digests(home)
     except (KeyTrouble, UnicodeDecodeError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
