@@ -6,6 +6,7 @@ that merely looks into the home is never counted. Leaves to others: stopping the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,13 +14,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+# What supervisord gives a runtime, too (stopwaitsecs in roles/service).
+GRACE_S = 20.0
+
 
 @dataclass(frozen=True)
 class Process:
-    """A running process: its id and a short form of its command line."""
+    """A running process: its id, a short form of its command line, and whether it works on a task."""
 
     pid: int
     command: str
+    agent: bool = False
 
 
 def of_home(home: str) -> list[Process]:
@@ -29,24 +34,31 @@ def of_home(home: str) -> list[Process]:
     return [process for process in candidates if process.pid not in mine]
 
 
-def end(home: str, patience_s: float) -> list[Process]:
+def end(home: str) -> list[Process]:
     """Ask what is left of a home to end, then insist. Return what was found; raise TimeoutError if some will not go."""
     found = of_home(home)
-    for how, share in ((signal.SIGTERM, 0.5), (signal.SIGKILL, 0.5)):
-        for process in of_home(home):
-            try:
+    # Agents are their runtime's to end: it waits for them and gives back what they did not finish.
+    for how, agents_too, patience_s in (
+        (signal.SIGTERM, False, GRACE_S),
+        (signal.SIGTERM, True, 5.0),
+        (signal.SIGKILL, True, 10.0),
+    ):
+        for process in _left(home, agents_too):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, how)
-            except ProcessLookupError:
-                continue
-        if _gone(home, patience_s * share):
+        if _gone(home, agents_too, patience_s) and not of_home(home):
             return found
     left = ", ".join(f"{process.pid} ({process.command})" for process in of_home(home))
     raise TimeoutError(f"still running: {left}")
 
 
-def _gone(home: str, patience_s: float) -> bool:
+def _left(home: str, agents_too: bool) -> list[Process]:
+    return [process for process in of_home(home) if agents_too or not process.agent]
+
+
+def _gone(home: str, agents_too: bool, patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
-    while of_home(home):
+    while _left(home, agents_too):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
@@ -74,7 +86,7 @@ def _marks(home: str) -> tuple[str, str]:
 
 def _from_proc(home: str) -> list[Process]:
     found = []
-    marks = tuple(mark.encode() for mark in _marks(home))
+    supervised, at_work = (mark.encode() for mark in _marks(home))
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -88,9 +100,9 @@ def _from_proc(home: str) -> list[Process]:
             works = (os.readlink(directory / "cwd") + "/").startswith(tasks) and not _has_terminal(directory)
         except OSError:
             continue
-        marked = any(variable.startswith(marks) for variable in environment)
-        if works or marked or _runs_out_of(home, arguments):
-            found.append(Process(int(entry), " ".join(arguments)[:100]))
+        agent = works or any(variable.startswith(at_work) for variable in environment)
+        if agent or supervised in environment or _runs_out_of(home, arguments):
+            found.append(Process(int(entry), " ".join(arguments)[:100], agent))
     return found
 
 
@@ -102,9 +114,9 @@ def _from_ps(home: str) -> list[Process]:
     found = []
     for line in listing.splitlines():
         pid, _, command = line.strip().partition(" ")
-        marked = any(mark in command for mark in _marks(home))
-        if pid.isdigit() and (marked or _runs_out_of(home, command.split(" "))):
-            found.append(Process(int(pid), command[:100]))
+        supervised, at_work = (mark in command for mark in _marks(home))
+        if pid.isdigit() and (at_work or supervised or _runs_out_of(home, command.split(" "))):
+            found.append(Process(int(pid), command[:100], at_work))
     return found
 
 

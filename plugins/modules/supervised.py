@@ -1,14 +1,14 @@
 """Keep a program running under a home's own supervisord, in one trip: see DOCUMENTATION.
 
-Rules kept here: a program is restarted only when something that it reads at its start differs from what it was last
-started with (so an interrupted run is made good by the next one); a stop is proved by looking at every process. Leaves
+Rules kept here: a program is restarted only when something that it read at its start, by its own account, differs from
+what is there now (so an interrupted run, or a restart at the wrong moment, is made good by the next run); nothing serves
+but what supervisord watches over; a stop is proved by looking at every process. Leaves
 to others: the content of the configuration (roles/service), talking to supervisord (module_utils/supervisord.py).
 """
 
 from __future__ import annotations
 
 import base64
-import glob
 import hashlib
 import json
 import os
@@ -32,7 +32,10 @@ options:
   name: {description: The program., type: str}
   main_config: {description: supervisord's own configuration in base64., type: str}
   config: {description: The program's section in base64., type: str}
-  watch: {description: Files or links that the program reads at its start., type: list, elements: str, default: []}
+  loaded:
+    description: File below the home in which the program says its process id and the SHA-256 of all that it read.
+    type: str
+    default: ""
   ready_url: {description: Where 200 is answered once the program is ready., type: str}
   ready_timeout: {description: Seconds to wait for that., type: int, default: 30}
 author: [The Outlast authors (@outlast)]
@@ -60,21 +63,22 @@ class Program:
         self.supervisord = Supervisord(self.home)
         self.did: list[str] = []
         self.section = os.path.join(self.home, "etc", "supervisor.d", f"{self.name}.conf")
-        self.stamp = os.path.join(self.home, "run", f"{self.name}.started-with")
+        self.stamp = os.path.join(self.home, "run", "supervisord.release")
 
     def start(self) -> None:
         """Bring it up to date and wait until it is ready."""
         main_differs = self._write(self.supervisord.config, self.values["main_config"])
         self._write(self.section, self.values["config"])
-        digest, before = self._digest(), self._started_with()
+        current = os.path.join(self.home, "current")
+        release = os.readlink(current) if os.path.islink(current) else ""
         # supervisord runs out of the release, too: a new release takes it along, so that old releases can go.
-        release_differs = before.get("release") != digest["release"]
+        release_differs = self._read(self.stamp) != release.encode()
         running = self.supervisord.pid() is not None
-        if running and (main_differs or release_differs):
+        if running and (main_differs or release_differs or self._another_serves()):
             self._do("stopped supervisord", self.supervisord.stop)
             running = False
         if not running:
-            self._do("started supervisord", self.supervisord.start)
+            self._do("started supervisord", self._start_alone)
             started = True
         elif self.check_mode:
             started = False
@@ -82,13 +86,13 @@ class Program:
             started = self.supervisord.load(self.name)
             if started:
                 self.did.append(f"started {self.name}")
-        if not started and before.get("files") != digest["files"]:
+        if not started and self._stale():
             self._do(f"restarted {self.name}", self._restart)
         elif running and not self.check_mode and self._state() not in {"RUNNING", "STARTING", "BACKOFF"}:
             self._do(f"started {self.name}", self._restart)
         if not self.check_mode:
-            if before != digest:
-                durable.replace(self.stamp, json.dumps(digest).encode())
+            if release_differs:
+                durable.replace(self.stamp, release.encode())
             self._wait_ready()
 
     def remove(self, *, forget: bool) -> None:
@@ -107,31 +111,48 @@ class Program:
 
     def _write(self, path: str, content: str) -> bool:
         wanted = base64.b64decode(content)
-        try:
-            with open(path, "rb") as file:
-                if file.read() == wanted:
-                    return False
-        except FileNotFoundError:
-            pass
+        if self._read(path) == wanted:
+            return False
         self._do(f"wrote {os.path.relpath(path, self.home)}", lambda: durable.replace(path, wanted))
         return True
 
-    def _digest(self) -> dict[str, str]:
-        """What the program reads at its start, in comparable form."""
-        whole = hashlib.sha256()
-        for pattern in self.values["watch"]:
-            for path in sorted(glob.glob(os.path.join(glob.escape(self.home), pattern))):
-                with open(path, "rb") as file:
-                    whole.update(hashlib.sha256(path.encode() + b"\0" + file.read()).digest())
-        current = os.path.join(self.home, "current")
-        return {"files": whole.hexdigest(), "release": os.readlink(current) if os.path.islink(current) else ""}
-
-    def _started_with(self) -> dict[str, str]:
+    def _read(self, path: str) -> bytes | None:
         try:
-            with open(self.stamp, "rb") as file:
-                return dict(json.loads(file.read()))
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def _loaded(self) -> dict[str, Any]:
+        """What the program that started last says of itself; empty where there is no such word."""
+        try:
+            return dict(json.loads(self._read(os.path.join(self.home, self.values["loaded"])) or b"{}"))
         except (OSError, ValueError):
             return {}
+
+    def _stale(self) -> bool:
+        """Whether something else than what the program read lies there now."""
+        if not self.values["loaded"]:
+            return False
+        files = self._loaded().get("files")
+        return not files or any(self._sha256(path) != digest for path, digest in files.items())
+
+    def _sha256(self, path: str) -> str:
+        content = self._read(os.path.join(self.home, path))
+        return "" if content is None else hashlib.sha256(content).hexdigest()
+
+    def _another_serves(self) -> bool:
+        """Whether a process that lost its supervisord is in the place of the one that supervisord tries to run."""
+        pid = self._loaded().get("pid")
+        try:
+            mine = self.supervisord.state(self.name)["pid"]
+        except xmlrpc.client.Fault:
+            mine = 0
+        return pid != mine and any(process.pid == pid for process in processes.of_home(self.home))
+
+    def _start_alone(self) -> None:
+        end_rest(self.home)
+        self.supervisord.start()
 
     def _state(self) -> str:
         try:
@@ -187,11 +208,16 @@ def stop_all(home: str, check_mode: bool) -> list[str]:
     did = []
     if supervisord.stop():
         did.append("stopped supervisord and its programs")
+    return did + [f"ended what was left: {process.pid} {process.command}" for process in end_rest(home)]
+
+
+def end_rest(home: str) -> list[processes.Process]:
+    """End what runs out of the home without a supervisord; return what it was. Raises Trouble."""
     try:
-        did += [f"ended what was left: {process.pid} {process.command}" for process in processes.end(home, 20)]
+        left: list[processes.Process] = processes.end(home)
     except TimeoutError as error:
         raise Trouble(f"{home}: {error}; mend: end these processes by hand") from error
-    return did
+    return left
 
 
 def main() -> None:
@@ -203,7 +229,7 @@ def main() -> None:
             "name": {"type": "str"},
             "main_config": {"type": "str", "no_log": True},
             "config": {"type": "str", "no_log": True},
-            "watch": {"type": "list", "elements": "str", "default": []},
+            "loaded": {"type": "str", "default": ""},
             "ready_url": {"type": "str"},
             "ready_timeout": {"type": "int", "default": 30},
         },

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -51,7 +52,9 @@ def clean_environment() -> dict[str, str]:
 
 def free_base() -> int:
     """A port base whose next two ports are free, and so are those a few hundred further on."""
-    for base in range(21000, 30000, 10):
+    # Two runs of the tests on one machine would else choose the same, which are free until the nodes start.
+    first = random.SystemRandom().randrange(21000, 29000, 10)
+    for base in range(first, 30000, 10):
         if all(is_free(base + shift + index) for shift in (0, 100) for index in (1, 2)):
             return base
     raise AssertionError("no free ports")

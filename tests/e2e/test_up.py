@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import stat
@@ -76,6 +77,54 @@ def test_a_changed_setting_restarts_that_node_only(up: Clone) -> None:
         assert up.status("axiom")["pid"] != before["axiom"]
     finally:
         host_vars.unlink()
+
+
+def test_what_a_restart_took_up_by_itself_is_put_right(up: Clone) -> None:
+    """A key and a setting that were changed by hand, and taken up when the runtime was restarted, do not stay in force."""
+    for path, change in (("etc/keys/axiom.key", other_key), ("etc/node.yml", other_interval)):
+        file = up.home("coz") / path
+        before, pid = file.read_text(), up.status("coz")["pid"]
+        file.write_text(change(before))
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: up.status("coz").get("ready") and up.status("coz")["pid"] != pid)
+        pid = up.status("coz")["pid"]
+        done = up.play("site.yml")
+        assert done.code == 0, done.text
+        assert "2 of 2 nodes are well" in done.text
+        assert file.read_text() == before
+        assert up.status("coz")["pid"] != pid
+        assert up.make("up").changed() == 0
+
+
+def other_key(_: str) -> str:
+    """A key that nobody else has."""
+    return f"whsec_{base64.b64encode(os.urandom(32)).decode()}\n"
+
+
+def other_interval(text: str) -> str:
+    """The same configuration, but for how often the node looks at itself."""
+    return f"{text}\nhealth: {{interval: 28s}}\n"
+
+
+def test_what_lost_its_supervisor_is_replaced(up: Clone) -> None:
+    """After kill -9 of supervisord, `make up` ends the runtime that is left, so that what serves is watched over again; so
+    it does where another supervisord was started meanwhile and tries in vain."""
+    home = up.home("coz")
+    for in_vain in (False, True):
+        supervisor = int((home / "run/supervisord.pid").read_text())
+        orphan = up.status("coz")["pid"]
+        os.kill(supervisor, signal.SIGKILL)
+        if in_vain:
+            assert up.run(f"{home}/current/bin/supervisord", "-c", f"{home}/etc/supervisord.conf").code == 0
+            until(lambda: "another runtime is at work" in (home / "var/log/runtime.err").read_text())
+        done = up.make("up")
+        assert done.code == 0, done.text
+        assert "2 of 2 nodes are well" in done.text
+        pid = up.status("coz")["pid"]
+        assert pid != orphan
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: up.status("coz").get("ready") and up.status("coz")["pid"] != pid)
+        assert up.make("up").changed() == 0
 
 
 def test_down_leaves_no_process(up: Clone) -> None:

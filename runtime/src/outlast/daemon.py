@@ -2,7 +2,8 @@
 
 Rules kept here: one runtime at a time touches a home (a lock that dies with the process); SIGTERM and SIGINT stop in order;
 exit 0 after a stop, 78 (configuration: starting again will not help) with one line that says field, wrong and mend, 1
-with one line for anything else, so that the service manager starts it again.
+with one line for anything else, so that the service manager starts it again; before it serves, it writes down what it
+read (run/loaded), so that Ansible restarts it when something else lies on the disk.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
+import hashlib
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
+import msgspec
+
 from outlast.clock import SystemClock
-from outlast.config import load_config
+from outlast.config import Config, load_config
 from outlast.errors import BadInput, ConfigError, KeyFileError, OutlastError
 from outlast.home import Home
 from outlast.node import Node
@@ -27,6 +32,7 @@ from outlast.store.keyring import Keyring
 __all__ = ["CONFIGURATION", "main"]
 
 CONFIGURATION = 78
+_LEAST_S = 5.0
 
 
 def _lock(home: Home) -> int:
@@ -38,6 +44,25 @@ def _lock(home: Home) -> int:
         os.close(fd)
         raise BadInput("--home", f"another runtime is at work in {home.root}", "stop it first") from None
     return fd
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file, of a key as well: it has too many bits to be guessed. Empty where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        # What to do about that is said by who reads it next.
+        return ""
+
+
+def _load(home: Home) -> tuple[Config, Keyring, dict[str, str]]:
+    """The configuration, the keys, and the digests of their files by path below the home."""
+    # Taken before the file is read: what is changed in between counts as not read, which costs one restart at worst.
+    files = {home.config: _digest(home.config)}
+    config = load_config(home.config)
+    files |= {path: _digest(path) for path in (home.keys / f"{name}.key" for name in (config.node, *config.peers))}
+    keyring = Keyring(home.keys, config.node, list(config.peers))
+    return config, keyring, {str(path.relative_to(home.root)): digest for path, digest in files.items()}
 
 
 async def _serve(node: Node) -> None:
@@ -54,11 +79,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--home", required=True, type=Path, help="the node's folder, with etc/node.yml")
     home = Home(parser.parse_args(arguments).home.resolve())
     os.umask(0o077)
+    began = time.monotonic()
+    _end_on_signals()
+    code = _run(home)
+    if code == 1:
+        _last(_LEAST_S - (time.monotonic() - began))
+    return code
+
+
+def _last(seconds: float) -> None:
+    """Stay for as long as this, or until a signal: supervisord starts what ended anew at once, and again, and again.
+
+    A full disk or a port that is taken is not better a second later; a node that did serve for a while is back at once.
+    """
+    _end_on_signals()
+    time.sleep(max(0.0, seconds))
+
+
+def _end_on_signals() -> None:
+    """Before a node serves and after it failed there is nothing to stop in order, and no traceback to show."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(1))
+
+
+def _run(home: Home) -> int:
     try:
-        config = load_config(home.config)
-        keyring = Keyring(home.keys, config.node, list(config.peers))
+        config, keyring, files = _load(home)
         lock = _lock(home)
         try:
+            durable.replace(home.loaded, msgspec.json.encode({"pid": os.getpid(), "files": files}))
             node = Node(config, home, keyring, SystemClock())
             try:
                 asyncio.run(_serve(node))

@@ -87,6 +87,11 @@ class Home:
         return self.root / "run" / "control.sock"
 
     @property
+    def loaded(self) -> Path:
+        """What the runtime read at its start, for whoever must know whether that is still what lies on the disk."""
+        return self.root / "run" / "loaded"
+
+    @property
     def lock(self) -> Path:
         """Held by the one runtime that may touch this home."""
         return self.root / "run" / "daemon.lock"

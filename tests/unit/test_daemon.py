@@ -1,0 +1,71 @@
+"""How the runtime's process begins and ends, as its service manager and Ansible see it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.live import LiveNode, free_port, until
+
+from outlast.store.keyring import make_key
+
+KEY = "etc/keys/coz.key"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[LiveNode]:
+    """A node that is well configured and does not run yet."""
+    made = LiveNode(tmp_path, "coz", free_port(), {})
+    make_key(made.home.keys / "coz.key")
+    yield made
+    made.kill()
+
+
+def test_it_says_what_it_read(node: LiveNode) -> None:
+    """Once it serves, run/loaded tells its process id and the digest of its configuration and keys, and no key itself."""
+    node.start()
+    assert node.process is not None
+    told = node.home.loaded.read_text()
+    files = {path: hashlib.sha256((node.home.root / path).read_bytes()).hexdigest() for path in ("etc/node.yml", KEY)}
+    assert json.loads(told) == {"pid": node.process.pid, "files": files}
+    assert (node.home.root / KEY).read_text().strip() not in told
+    assert node.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_failed_start_is_not_over_at_once(node: LiveNode, number: int) -> None:
+    """A start that failed says why, stays for a moment so that it is not tried again without end, and obeys a signal."""
+    with node.home.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        node.start(wait=False)
+        assert node.process is not None
+        until(lambda: "another runtime is at work" in node.log(), what="the reason")
+        assert not node.ended()
+        node.process.send_signal(number)
+        assert node.process.wait(30) == 1
+    assert node.log().count("\n") == 1
+
+
+def test_a_failed_start_is_over_by_itself(node: LiveNode) -> None:
+    """A start that failed ends with 1, so that it is tried again."""
+    with node.home.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        node.start(wait=False)
+        assert node.process is not None
+        assert node.process.wait(30) == 1
+    node.start()
+
+
+def test_a_wrong_configuration_ends_with_78(node: LiveNode) -> None:
+    """What no further start can mend ends with 78 and one line."""
+    node.config["listen"] = {"host": "127.0.0.1", "port": "none"}
+    node.configure()
+    node.start(wait=False)
+    assert node.process is not None
+    assert node.process.wait(30) == 78
+    assert node.log().count("\n") == 1
