@@ -47,7 +47,10 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value REAL NOT NULL) WIT
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """The counters of the channel to and from one peer; times are seconds since 1970."""
+    """The counters of the channel to and from one peer; times are seconds since 1970.
+
+    ``last_received`` is when something that the peer signed last came in: a message, or the answer to one of ours.
+    """
 
     sent: int = 0
     received: int = 0
@@ -154,12 +157,12 @@ class Ledger:
             self._run("INSERT OR REPLACE INTO sent VALUES (?, ?, ?)", (out.id, now, status))
             self._run("DELETE FROM sent WHERE at < ?", (now - _REMEMBER_SENT,))
             if status:
-                self._count(peer, "last_sent = ?", (now,))
+                self._count(peer, "last_sent = ?, last_received = ?", (now, now))
 
     def sent(self, peer: str, now: float) -> None:
         """A message that is not counted (a ping) was taken by ``peer``."""
         with self._transaction():
-            self._count(peer, "last_sent = ?", (now,))
+            self._count(peer, "last_sent = ?, last_received = ?", (now, now))
 
     def channel(self, peer: str) -> Channel:
         """The counters of one peer's channel."""
