@@ -36,7 +36,8 @@ def order(home: Home, method: str, path: str, body: object = None, *, seconds: f
         )
     except (PeerError, HttpError) as error:
         raise NotRunning(
-            f"{home.root.name} is not running (or not as you): {error}; start it with ansible-playbook site.yml"
+            f"{home.root.name} is not running (or not as you): {error}; "
+            "wait a few seconds, it may be starting again; else run ansible-playbook site.yml"
         ) from error
     try:
         answer: dict[str, Any] = msgspec.json.decode(response.body, type=dict)
