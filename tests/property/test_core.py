@@ -6,10 +6,12 @@ import ast
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import outlast.core
+from outlast import messages
 from outlast.core import breaker
 from outlast.core.backoff import delay
 from outlast.core.ids import new_unit, valid_unit
@@ -231,3 +233,11 @@ def test_close_is_final() -> None:
     state = fold(State(node="coz"), Record("2026-11-21", "12:00:00", Step.INTENT, "coz-1", "to axiom: x", "coz", 1))
     once = close_unit(state, "coz-1", "done", "", "now")
     assert close_unit(once, "coz-1", "failed", "no", "later") == once
+
+
+def test_a_unit_is_one_line() -> None:
+    """A unit that ends in a line's end is refused from the wire: it names a folder and stands in the journal."""
+    fields = {"type": "task", "unit": "coz-0123456789ab", "task": "x"}
+    assert msgspec.convert(fields, messages.Task).unit == fields["unit"]
+    with pytest.raises(msgspec.ValidationError, match="unit"):
+        msgspec.convert({**fields, "unit": fields["unit"] + "\n"}, messages.Task)

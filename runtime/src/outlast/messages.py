@@ -17,11 +17,11 @@ import msgspec
 from outlast.core.ids import UNIT
 from outlast.core.state import Verdict
 
-__all__ = ["ArtifactFile", "Envelope", "Message", "Ping", "Reply", "Result", "Task", "decode", "sealed"]
+__all__ = ["ArtifactFile", "Envelope", "Message", "Ping", "Reply", "Result", "Task", "UnitName", "decode", "sealed"]
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=16_384)]
 Short = Annotated[str, msgspec.Meta(max_length=512)]
-Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16,32}$")]
+Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16,32}\Z")]
 UnitName = Annotated[str, msgspec.Meta(pattern=UNIT)]
 
 

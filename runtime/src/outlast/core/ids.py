@@ -12,7 +12,7 @@ __all__ = ["UNIT", "UNIT_TAIL", "message_id", "new_unit", "valid_unit"]
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # What follows the node's name: a dash and twelve characters.
 UNIT_TAIL = 13
-UNIT = "^[a-z][a-z0-9-]{0,31}-[0-9a-hjkmnp-tv-z]{12}$"
+UNIT = r"^[a-z][a-z0-9-]{0,31}-[0-9a-hjkmnp-tv-z]{12}\Z"
 
 
 def new_unit(node: str, now: float, random18: int) -> str:
