@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,3 +193,24 @@ def test_what_waits_survives_the_sender_too(tmp_path: Path, agent: CountingAgent
         assert accepted == units
         counted = axiom.json("status")["channels"]["coz"]
         assert (counted["received"], counted["gaps"], counted["repeats"]) == (5, 0, 0)
+
+
+def test_a_node_works_alone_until_its_siblings_key_comes(tmp_path: Path, agent: CountingAgent) -> None:
+    """Without the sibling's key a node starts, is ready, believes nobody in its name, and keeps what it is to send."""
+    with pair(tmp_path, None, extras(agent.path)) as (coz, axiom):
+        held = (coz.home.keys / "axiom.key").read_bytes()
+        (coz.home.keys / "axiom.key").unlink()
+        coz.start()
+        axiom.start()
+        assert coz.status()["ready"]
+        found = json.loads(coz.cli("verify", "--json").stdout)["findings"]
+        assert [one["field"] for one in found] == ["peers.axiom"]
+        assert "key of axiom is not here yet" in found[0]["wrong"]
+        unit = hand_over(coz)
+        coz.stop()
+        path = coz.home.keys / "axiom.key"
+        path.write_bytes(held)
+        path.chmod(0o600)
+        coz.start()
+        settled(coz, axiom)
+        assert closed_on(axiom, unit) == "done"

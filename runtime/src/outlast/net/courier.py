@@ -52,6 +52,8 @@ class Courier:
 
     async def deliver(self, peer: str, msg_id: str, body: bytes) -> Answer:
         """Send one message once. Raises PeerError: not delivered, or not known to be (no answer, or not a proven one)."""
+        if peer not in self._keyring.peers:
+            raise PeerError(f"the key of {peer} is not here yet, so that no answer of it could be believed")
         now = self._clock.time()
         began = self._clock.monotonic()
         headers = {

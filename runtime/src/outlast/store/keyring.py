@@ -67,6 +67,11 @@ class Keyring:
     """The node's own secrets and its peers'."""
 
     def __init__(self, folder: Path, own: str, peers: list[str]) -> None:
-        """Read every key file that is needed. Raises KeyFileError for the first that is wrong."""
+        """Read the node's own key and those of its peers. Raises KeyFileError for the first that is wrong.
+
+        A peer whose key is not there yet is left out of ``peers``: a node can be made while its sibling sleeps, and works
+        alone until the key comes.
+        """
         self.own = read_key(folder / f"{own}.key")
-        self.peers = {peer: read_key(folder / f"{peer}.key") for peer in peers}
+        files = {peer: folder / f"{peer}.key" for peer in peers}
+        self.peers = {peer: read_key(path) for peer, path in files.items() if os.path.lexists(path)}
