@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,19 +29,25 @@ def node(tmp_path: Path) -> Iterator[LiveNode]:
 
 
 def test_it_says_what_it_read(node: LiveNode) -> None:
-    """Once it serves, run/loaded tells its process id and the digest of its configuration and keys, and no key itself."""
+    """Once it serves, run/loaded tells its process id, its release and the digest of its configuration, its keys and the
+    time zone, and no key itself; the lock names the process, too."""
     node.start()
     assert node.process is not None
     told = node.home.loaded.read_text()
+    zone = Path("/etc/localtime")
     files = {path: hashlib.sha256((node.home.root / path).read_bytes()).hexdigest() for path in ("etc/node.yml", KEY)}
-    assert json.loads(told) == {"pid": node.process.pid, "files": files}
+    files["/etc/localtime"] = hashlib.sha256(zone.read_bytes()).hexdigest() if zone.exists() else ""
+    assert node.home.lock.read_text() == f"{node.process.pid}\n"
+    release = os.path.realpath(sys.prefix)
+    assert json.loads(told) == {"pid": node.process.pid, "release": release, "files": files}
     assert (node.home.root / KEY).read_text().strip() not in told
     assert node.stop() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_failed_start_is_not_over_at_once(node: LiveNode, number: int) -> None:
-    """A start that failed says why, stays for a moment so that it is not tried again without end, and obeys a signal."""
+    """A start that failed says why, stays for a moment so that it is not tried again without end, and a signal ends it, as
+    such: a service manager that stops it sees no failure."""
     with node.home.lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         node.start(wait=False)
@@ -47,7 +55,7 @@ def test_a_failed_start_is_not_over_at_once(node: LiveNode, number: int) -> None
         until(lambda: "another runtime is at work" in node.log(), what="the reason")
         assert not node.ended()
         node.process.send_signal(number)
-        assert node.process.wait(30) == 1
+        assert node.process.wait(30) == -number
     assert node.log().count("\n") == 1
 
 
@@ -69,3 +77,26 @@ def test_a_wrong_configuration_ends_with_78(node: LiveNode) -> None:
     assert node.process is not None
     assert node.process.wait(30) == 78
     assert node.log().count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="where a process prints to is read in /proc")
+def test_a_log_that_was_moved_away_is_begun_anew(node: LiveNode) -> None:
+    """At SIGHUP it prints into the file that OUTLAST_LOG names, so that logs can be rotated, and goes on serving."""
+    log, old = node.home.root / "named.log", node.home.root / "named.log.0"
+    node.start(env={"OUTLAST_LOG": str(log)})
+    assert node.process is not None
+    for name in (log, old):
+        node.process.send_signal(signal.SIGHUP)
+        until(log.exists, what=f"a log after {name}")
+        until(lambda: os.path.samefile(f"/proc/{node.process.pid}/fd/2", log), what="the new log")  # type: ignore[union-attr]
+        log.rename(old)
+    assert node.status()
+    assert node.stop() == 0
+
+
+def test_without_a_log_of_its_own_a_hangup_ends_it(node: LiveNode) -> None:
+    """Run by hand in a terminal, it does not outlive the terminal."""
+    node.start()
+    assert node.process is not None
+    node.process.send_signal(signal.SIGHUP)
+    assert node.process.wait(30) == -signal.SIGHUP

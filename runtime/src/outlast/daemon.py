@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -26,6 +27,7 @@ from outlast.config import Config, load_config
 from outlast.errors import BadInput, ConfigError, KeyFileError, OutlastError
 from outlast.home import Home
 from outlast.node import Node
+from outlast.notify import Manager
 from outlast.store import durable
 from outlast.store.keyring import Keyring
 
@@ -33,6 +35,8 @@ __all__ = ["CONFIGURATION", "main"]
 
 CONFIGURATION = 78
 _LEAST_S = 5.0
+# The C library reads it when the process first asks for the local time, and never again.
+_TIME_ZONE = Path("/etc/localtime")
 
 
 def _lock(home: Home) -> int:
@@ -43,6 +47,9 @@ def _lock(home: Home) -> int:
     except BlockingIOError:
         os.close(fd)
         raise BadInput("--home", f"another runtime is at work in {home.root}", "stop it first") from None
+    # For people who look for who holds it; the lock itself is what counts.
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
     return fd
 
 
@@ -58,19 +65,33 @@ def _digest(path: Path) -> str:
 def _load(home: Home) -> tuple[Config, Keyring, dict[str, str]]:
     """The configuration, the keys, and the digests of their files by path below the home."""
     # Taken before the file is read: what is changed in between counts as not read, which costs one restart at worst.
-    files = {home.config: _digest(home.config)}
+    files = {path: _digest(path) for path in (home.config, _TIME_ZONE)}
     config = load_config(home.config)
     files |= {path: _digest(path) for path in (home.keys / f"{name}.key" for name in (config.node, *config.peers))}
     keyring = Keyring(home.keys, config.node, list(config.peers))
-    return config, keyring, {str(path.relative_to(home.root)): digest for path, digest in files.items()}
+    return config, keyring, {_told(path, home): digest for path, digest in files.items()}
 
 
-async def _serve(node: Node) -> None:
+def _told(path: Path, home: Home) -> str:
+    """A path as run/loaded has it: relative to the home where it lies in there."""
+    return str(path.relative_to(home.root) if path.is_relative_to(home.root) else path)
+
+
+def _reopen(log: str) -> None:
+    """Go on printing into the file of that name, which may be another one by now."""
+    with contextlib.suppress(OSError):
+        fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for stream in (1, 2):
+            os.dup2(fd, stream)
+        os.close(fd)
+
+
+async def _serve(node: Node, manager: Manager) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await node.run(stop)
+    await node.run(stop, manager)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,8 +101,11 @@ def main(arguments: list[str] | None = None) -> int:
     home = Home(parser.parse_args(arguments).home.resolve())
     os.umask(0o077)
     began = time.monotonic()
+    manager, log = Manager(os.environ), os.environ.pop("OUTLAST_LOG", "")
     _end_on_signals()
-    code = _run(home)
+    if log:
+        signal.signal(signal.SIGHUP, lambda *_: _reopen(log))
+    code = _run(home, manager)
     if code == 1:
         _last(_LEAST_S - (time.monotonic() - began))
     return code
@@ -97,20 +121,24 @@ def _last(seconds: float) -> None:
 
 
 def _end_on_signals() -> None:
-    """Before a node serves and after it failed there is nothing to stop in order, and no traceback to show."""
+    """Before a node serves and after it failed there is nothing to stop in order, and no traceback to show.
+
+    The process ends by the signal itself: to a service manager that is the end it asked for, and no failure.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(1))
+        signal.signal(number, signal.SIG_DFL)
 
 
-def _run(home: Home) -> int:
+def _run(home: Home, manager: Manager) -> int:
     try:
         config, keyring, files = _load(home)
         lock = _lock(home)
         try:
-            durable.replace(home.loaded, msgspec.json.encode({"pid": os.getpid(), "files": files}))
+            read = {"pid": os.getpid(), "release": os.path.realpath(sys.prefix), "files": files}
+            durable.replace(home.loaded, msgspec.json.encode(read))
             node = Node(config, home, keyring, SystemClock())
             try:
-                asyncio.run(_serve(node))
+                asyncio.run(_serve(node, manager))
             except Exception as error:
                 # What we did not foresee is kept for whoever mends it; the log of the service shows one line.
                 node.events.emit("node.crashed", error=repr(error), trace=traceback.format_exc())
