@@ -20,9 +20,22 @@ import yaml
 from outlast.errors import ConfigError
 from outlast.quantity import duration, size
 
-__all__ = ["Agent", "Breaker", "Config", "Health", "Listen", "Messages", "Peer", "Retry", "Stop", "load_config"]
+__all__ = [
+    "Agent",
+    "Breaker",
+    "Config",
+    "Files",
+    "Health",
+    "Listen",
+    "Messages",
+    "Peer",
+    "Retry",
+    "Ssh",
+    "Stop",
+    "load_config",
+]
 
-Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,31}$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,31}\Z")]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
@@ -34,10 +47,19 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
+class Ssh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where another node's files are asked for. Who answers there is known by its host key, not by this."""
+
+    host: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_%-]{0,253}\Z")]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 22
+    user: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9._-]{0,63}\Z")] = "outlast"
+
+
 class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where another node takes messages."""
 
-    url: Annotated[str, msgspec.Meta(pattern=r"^http://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
+    url: Annotated[str, msgspec.Meta(pattern=r"^http://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\Z")]
+    ssh: Ssh | None = None
 
 
 class Agent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +112,13 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock_skew: str = "30s"
 
 
+class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much one artifact that goes from node to node over SSH may hold, and how long that may take."""
+
+    size_limit: str = "1GiB"
+    timeout: str = "30m"
+
+
 class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a stop waits for work in hand."""
 
@@ -107,10 +136,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
     health: Health = Health()
+    files: Files = Files()
     stop: Stop = Stop()
 
 
-_SIZES = {("agent", "stdout_limit"), ("agent", "artifact_limit"), ("messages", "body_limit")}
+_SIZES = {("agent", "stdout_limit"), ("agent", "artifact_limit"), ("messages", "body_limit"), ("files", "size_limit")}
 _DURATIONS = {
     ("agent", "timeout"),
     ("messages", "tolerance"),
@@ -125,6 +155,7 @@ _DURATIONS = {
     ("health", "interval"),
     ("health", "sibling_silent"),
     ("health", "clock_skew"),
+    ("files", "timeout"),
     ("stop", "grace"),
 }
 
@@ -180,6 +211,8 @@ def _check_sense(config: Config) -> None:
         )
     if size(config.messages.body_limit) < _LARGEST_MESSAGE:
         raise ConfigError("messages.body_limit", "smaller than a message may be", "make it 128KiB or more")
+    if duration(config.files.timeout) > duration("1d"):
+        raise ConfigError("files.timeout", "longer than a day", "make it 1d or less")
     for name, peer in config.peers.items():
         if not 1 <= int(peer.url.rpartition(":")[2]) <= 65535:
             raise ConfigError(f"peers.{name}.url", "no such port", "write a port from 1 to 65535")
@@ -191,16 +224,18 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "listen": Listen,
     "agent": Agent,
     "peers": Peer,
+    "peers.ssh": Ssh,
     "messages": Messages,
     "retry": Retry,
     "breaker": Breaker,
     "health": Health,
+    "files": Files,
     "stop": Stop,
 }
 
 
 def _fields(path: str) -> tuple[str, ...]:
-    return _SECTIONS.get(path.split(".")[0], Config).__struct_fields__
+    return _SECTIONS.get(path, _SECTIONS.get(path.split(".")[0], Config)).__struct_fields__
 
 
 def _explain(text: str) -> ConfigError:
@@ -215,6 +250,8 @@ def _explain(text: str) -> ConfigError:
         return ConfigError(".".join(p for p in (path, missing[1]) if p), "it is missing", "add it")
     if "matching regex" in wrong and path.startswith("peers") and "http" in wrong:
         return ConfigError(path, "not where a node listens", "write http://HOST:PORT")
+    if "matching regex" in wrong and path.startswith("peers.ssh"):
+        return ConfigError(path, "not a host or user that ssh takes", "write a plain name or address")
     if "matching regex" in wrong:
         return ConfigError(
             path or "node.yml", "not a node's name", "use lower-case letters, digits and -, a letter first"

@@ -13,6 +13,7 @@ __all__ = [
     "ControlError",
     "CorruptError",
     "DurabilityError",
+    "FilesError",
     "HttpError",
     "KeyFileError",
     "OutlastError",
@@ -69,3 +70,7 @@ class AgentError(OutlastError):
 
 class ControlError(OutlastError):
     """The node's control socket is not there, or refused what was asked."""
+
+
+class FilesError(OutlastError):
+    """What a peer sent over SSH is not to be had, or not taken. The text may be shown to a peer."""

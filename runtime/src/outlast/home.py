@@ -32,6 +32,16 @@ class Home:
         return self.root / "etc" / "keys"
 
     @property
+    def ssh_key(self) -> Path:
+        """The node's own SSH key, for files."""
+        return self.root / "etc" / "ssh" / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The host keys of the peers' machines, by the peers' names."""
+        return self.root / ".ssh" / "known_hosts"
+
+    @property
     def workspace(self) -> Path:
         """What agents see."""
         return self.root / "workspace"
@@ -72,9 +82,19 @@ class Home:
         return self.root / "var" / "tasks"
 
     @property
+    def agents(self) -> Path:
+        """The home directory of agents on a provisioned machine, for their settings and caches."""
+        return self.root / "var" / "home"
+
+    @property
     def ended(self) -> Path:
         """What is left of closed tasks: output, and the files of those that failed."""
         return self.root / "var" / "ended"
+
+    @property
+    def fetching(self) -> Path:
+        """What is being fetched from a peer, until it is whole."""
+        return self.root / "var" / "fetch"
 
     @property
     def trash(self) -> Path:
@@ -90,6 +110,10 @@ class Home:
     def loaded(self) -> Path:
         """What the runtime read at its start, for whoever must know whether that is still what lies on the disk."""
         return self.root / "run" / "loaded"
+
+    def refused(self, peer: str) -> Path:
+        """How often a peer asked for what it may not have over SSH, since that was last an event."""
+        return self.root / "run" / f"refused-{peer}"
 
     @property
     def lock(self) -> Path:

@@ -30,6 +30,7 @@ from outlast.net.http import HttpLimits
 from outlast.net.ingress import Busy, Ingress
 from outlast.net.outbox import Outbox
 from outlast.net.server import HttpServer
+from outlast.notify import Manager
 from outlast.quantity import duration, size
 from outlast.store import durable
 from outlast.store.events import EventLog
@@ -56,7 +57,9 @@ class Node:
         self._clock = clock
         self._since = clock.time()
         self._stopping = False
-        for folder in (home.workspace, home.logs, home.artifacts, home.tasks, home.trash):
+        for folder in (home.workspace, home.logs, home.artifacts):
+            durable.make_dir(folder, mode=durable.SHARED_FOLDER)
+        for folder in (home.tasks, home.trash, home.agents):
             durable.make_dir(folder)
         self.events = EventLog(home.logs, config.node, clock)
         self._ledger = Ledger(home.ledger, home.trash, clock, begun=home.state_file.exists())
@@ -89,8 +92,12 @@ class Node:
         """What the node remembers."""
         return self._memory.state
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve until ``stop`` is set, then stop in order. Raises OSError or OutlastError when it cannot listen."""
+    async def run(self, stop: asyncio.Event, manager: Manager | None = None) -> None:
+        """Serve until ``stop`` is set, then stop in order; ``manager`` is told so.
+
+        Raises OSError or OutlastError when it cannot listen.
+        """
+        manager = manager or Manager()
         limits = HttpLimits(body_bytes=size(self.config.messages.body_limit))
         outside = HttpServer(self._ingress, limits, on_error=self._broke)
         inside = HttpServer(Control(self), _CONTROL, on_error=self._broke)
@@ -101,14 +108,17 @@ class Node:
             work = [asyncio.create_task(self._tasks.run()), asyncio.create_task(self.health.run())]
             send = [asyncio.create_task(outbox.run()) for outbox in self._outboxes.values()]
             waiting = asyncio.create_task(stop.wait())
+            manager.ready(self._in_short())
+            beating = asyncio.create_task(self._beat(manager, {*work, *send}))
             try:
                 # A part that ends by itself has met what it cannot handle: the service manager starts all of it anew.
                 done, _ = await asyncio.wait({*work, *send, waiting}, return_when=asyncio.FIRST_COMPLETED)
                 self._stopping = True
+                manager.stopping("stopping")
                 if waiting in done:
                     await self._finish(work)
             finally:
-                await _cancel([*work, *send, waiting])
+                await _cancel([*work, *send, waiting, beating])
             for task in done - {waiting}:
                 task.result()
         finally:
@@ -116,6 +126,16 @@ class Node:
             await outside.close()
             self._memory.close()
             self._ledger.close()
+
+    async def _beat(self, manager: Manager, parts: set[asyncio.Task[None]]) -> None:
+        """Give signs of life, from the event loop that everything runs in, for as long as every part of it runs."""
+        while manager.beat_s and not any(part.done() for part in parts):
+            manager.alive(self._in_short())
+            await asyncio.sleep(manager.beat_s)
+
+    def _in_short(self) -> str:
+        """One line about the node, as systemctl shows it."""
+        return f"port {self.config.listen.port}, mode {self.health.standing.mode}"
 
     async def _finish(self, work: list[asyncio.Task[None]]) -> None:
         grace = duration(self.config.stop.grace)

@@ -120,13 +120,13 @@ def handoff(where: _Where, peer: str, task: str, wait: str, no_wait: bool, as_js
     Once this says "handed", the task is done exactly once or reported, whatever is killed meanwhile. Exit code 0 when the
     peer's agent did it, 1 when it did not, 4 when it is not done in time (it goes on; look at `outlast show`).
     """
-    home, node, peer = where.home, where.config.node, _name(peer)
+    home, config, peer = where.home, where.config, _name(peer)
     _fits("TASK", task, 16_384, 'say what is to be done, such as "host report"')
     try:
         seconds = 0.0 if no_wait else duration(wait)
     except ValueError as error:
         raise BadInput("--wait", *str(error).split("; ", 1)) from error
-    unit = new_unit(node, time.time(), secrets.randbits(18))
+    unit = new_unit(config.node, time.time(), secrets.randbits(18))
     deadline = time.monotonic() + seconds
     found = order(home, "POST", "/handoff", {"unit": unit, "peer": peer, "task": task})
     if not as_json:
@@ -141,7 +141,10 @@ def handoff(where: _Where, peer: str, task: str, wait: str, no_wait: bool, as_js
         except NotRunning:
             # The node is being started again; what was handed is on its disk.
             time.sleep(min(left, 0.2))
-    return _ended(found, peer, as_json, no_wait)
+    code = _ended(found, peer, as_json, no_wait)
+    if not as_json and found["status"] == "done" and (known := config.peers.get(peer)) and known.ssh:
+        click.echo(f"bring it here: outlast fetch {peer} {unit}")
+    return code
 
 
 def _progress(home: Home, peer: str) -> str:
@@ -203,6 +206,26 @@ def show(where: _Where, unit: str, as_json: bool) -> int:
         click.echo(f"{unit} {direction} {found['peer']}, since {found['since']}: {found['what']}")
         click.echo(f"{found['status']}{': ' if found['detail'] else ''}{found['detail']} {found['ended']}".rstrip())
     return {"open": 4, "done": 0}.get(found["status"], 1)
+
+
+@outlast.command()
+@click.argument("peer")
+@click.argument("unit", required=False)
+@_as_json
+@click.pass_obj
+def fetch(where: _Where, peer: str, unit: str | None, as_json: bool) -> int:
+    """Bring an artifact of PEER here, over SSH.
+
+    UNIT is its name: `outlast fetch axiom coz-d1zkffdmvrmx`; without it, what PEER has is listed. It is in
+    workspace/artifacts/ once it is whole and every file has the SHA-256 of its manifest. Exit code 0 also when it was here
+    already, 1 when PEER has no such artifact or another one is here, 3 when PEER cannot be asked.
+    """
+    from outlast.cli import files
+
+    home, config, peer = where.home, where.config, _name(peer)
+    if unit:
+        return files.bring(home, config, peer, unit, as_json)
+    return files.show(home, config, peer, as_json)
 
 
 @outlast.command()

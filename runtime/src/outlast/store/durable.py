@@ -7,8 +7,9 @@ Rules kept here (facts.md, "Durability"):
 * On macOS fsync leaves data in the drive's cache, so F_FULLFSYNC is used instead.
 * A failed write or fsync is never retried as if the data were still there: it raises, and the caller starts again from
   what it reads back.
+* What is made is its owner's alone (0600, 0700), but for what a folder's access list lets readers see (`SHARED_FILE`).
 
-Left to others: what is written, and who may write at the same time.
+Left to others: what is written, who may write at the same time, and access lists (Ansible).
 """
 
 from __future__ import annotations
@@ -22,7 +23,22 @@ from pathlib import Path
 
 from outlast.errors import DurabilityError
 
-__all__ = ["fsync_dir", "fsync_file", "make_dir", "move", "replace", "set_aside", "sweep", "write_all"]
+__all__ = [
+    "SHARED_FILE",
+    "SHARED_FOLDER",
+    "fsync_dir",
+    "fsync_file",
+    "make_dir",
+    "move",
+    "replace",
+    "set_aside",
+    "sweep",
+    "write_all",
+]
+
+# For what agents write. Where a folder has a default access list, the group bits of what is made in it become the list's mask
+# and the umask is not looked at: with 0600 its readers would see nothing. Elsewhere the umask (077) takes these bits away.
+SHARED_FILE, SHARED_FOLDER = 0o640, 0o750
 
 _HALF = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
@@ -81,11 +97,11 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def make_dir(path: Path) -> None:
-    """Make the directory ``path`` (0700), and its name durable. One that is there already is fine. Raises DurabilityError."""
+def make_dir(path: Path, *, mode: int = 0o700) -> None:
+    """Make the directory ``path``, and its name durable. One that is there already is fine. Raises DurabilityError."""
     try:
         if not path.is_dir():
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=mode, parents=True, exist_ok=True)
             fsync_dir(path.parent)
     except OSError as error:
         raise DurabilityError(f"{path.name}/ could not be made: {error.strerror or error}") from error

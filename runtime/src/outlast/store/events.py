@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from outlast.clock import Clock, iso
+from outlast.store import durable
 
 __all__ = ["EventLog"]
 
@@ -47,7 +48,8 @@ class EventLog:
         }
         day = datetime.fromtimestamp(now).astimezone().date().isoformat()
         try:
-            fd = os.open(self._directory / f"{day}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            fd = os.open(self._directory / f"{day}.jsonl", flags, durable.SHARED_FILE)
             try:
                 os.write(fd, msgspec.json.encode(entry) + b"\n")
             finally:

@@ -50,5 +50,6 @@ def show(path: Path, lines: str) -> bool:
     if lines and before and not before.endswith("\n"):
         before += "\n"
     part = f"{_BEGIN}\n{lines}\n{_END}\n" if lines else ""
-    durable.replace(path, f"{before}{part}{after}".encode("utf-8", errors="surrogateescape"))
+    data = f"{before}{part}{after}".encode("utf-8", errors="surrogateescape")
+    durable.replace(path, data, mode=durable.SHARED_FILE)
     return True

@@ -116,7 +116,7 @@ class Journal:
             self.known(max([self.seq, *(record.seq for record in self.since(self.seq))]))
         path = self._directory / f"{day}.md"
         new = not path.exists()
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, durable.SHARED_FILE)
         try:
             if new:
                 durable.write_all(fd, f"# {day}\n\n".encode())

@@ -34,7 +34,7 @@ class Memory:
         self._clock = clock
         self._damaged = 0
         try:
-            durable.make_dir(home.memory)
+            durable.make_dir(home.memory, mode=durable.SHARED_FOLDER)
             durable.sweep(home.workspace)
             known = self._read_state(node)
             self._journal = Journal(home.memory, node, clock)

@@ -59,4 +59,4 @@ def read_state(path: Path) -> State | None:
 def write_state(path: Path, state: State) -> None:
     """Replace STATE.json, durably. Raises DurabilityError; the old file stays."""
     file = _File(version=VERSION, checksum=_checksum(state), state=state)
-    durable.replace(path, msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
+    durable.replace(path, msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n", mode=durable.SHARED_FILE)

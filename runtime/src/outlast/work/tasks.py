@@ -126,7 +126,7 @@ class Tasks:
     def recover(self) -> None:
         """Put right what the last stop left open. Raises DurabilityError."""
         durable.make_dir(self._home.tasks)
-        durable.make_dir(self._home.artifacts)
+        durable.make_dir(self._home.artifacts, mode=durable.SHARED_FOLDER)
         end_leftovers(self._home.tasks)
         on_disk = {name for name in os.listdir(self._home.tasks) if valid_unit(name)}
         known = self._memory.state.units
@@ -198,7 +198,7 @@ class Tasks:
             durable.set_aside(work, folder, f"attempt-{ticket.attempts}")
         ticket.attempts += 1
         self._write(ticket)
-        durable.make_dir(work)
+        durable.make_dir(work, mode=durable.SHARED_FOLDER)
         task = {
             "unit": unit,
             "task": ticket.task,
@@ -237,7 +237,7 @@ class Tasks:
         data = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
         folder = self._home.tasks / ticket.unit
         if outcome.verdict == "done":
-            durable.replace(folder / "work" / MANIFEST, data)
+            durable.replace(folder / "work" / MANIFEST, data, mode=durable.SHARED_FILE)
         durable.replace(folder / "result.json", data)
 
     def _finish(self, unit: str) -> None:
