@@ -60,11 +60,13 @@ def packed() -> tuple[dict[str, bytes], str]:
 
 
 class ActionModule(ActionBase):
-    """Run by the task `outlast.agents.release` with `home` and, optionally, `wheelhouse` and `keep`."""
+    """Run by the task `outlast.agents.release`; its arguments are the module's but for digest and archive."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look first, ask second, send third."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        if self._task.args.get("state", "current") != "current":
+            return {**result, **self._execute_module("outlast.agents.release", self._task.args, task_vars=task_vars)}
         files, name = packed()
         if self._is_current(name):
             return {**result, "changed": False, "present": True, "digest": name}

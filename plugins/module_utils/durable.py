@@ -9,12 +9,16 @@ import contextlib
 import os
 
 
-def replace(path: str, content: bytes, mode: int = 0o600) -> None:
-    """Write content beside path and rename it over path; raises OSError and leaves no temporary file behind."""
+def replace(path: str, content: bytes, mode: int = 0o600, owner: tuple[int, int] = (-1, -1)) -> None:
+    """Write content beside path and rename it over path; raises OSError and leaves no temporary file behind.
+
+    owner is user and group by number, -1 for who runs this.
+    """
     temporary = f"{path}.new.{os.getpid()}"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()

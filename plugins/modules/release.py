@@ -14,6 +14,7 @@ import fcntl
 import io
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -31,10 +32,22 @@ description:
   - With an archive it builds the release in a virtual environment of its own and makes it the current one.
 options:
   home: {description: The node's directory., type: path, required: true}
-  digest: {description: Names the release; of its source and its lock., type: str, required: true}
+  digest: {description: Names the release; of its source and its lock., type: str}
   archive: {description: The packed source in base64; the action plugin adds it., type: str}
   wheelhouse: {description: A directory on the node to take packages from instead of the network., type: path}
   keep: {description: How many complete releases stay., type: int, default: 3}
+  shared: {description: Whether other users than the one that builds it may run it., type: bool, default: false}
+  trial:
+    description: Whether a release that becomes the current one is on trial until it is proved.
+    type: bool
+    default: false
+  state:
+    description:
+      - With C(proved) the trial of the current release is over. With C(previous) one that is still on trial gives way to
+        the one before it. Neither does anything where there is no trial.
+    type: str
+    choices: [current, proved, previous]
+    default: current
 author: [The Outlast authors (@outlast)]
 """
 EXAMPLES = r"""
@@ -42,6 +55,7 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 present: {description: Whether the release is complete., type: bool, returned: always}
+now: {description: The digest of the current release., type: str, returned: when a trial was to end}
 """
 
 LOCK_PATIENCE_S = 600
@@ -62,6 +76,8 @@ class Releases:
         self.digest = digest
         self.path = os.path.join(home, "releases", digest)
         self.current = os.path.join(home, "current")
+        self.previous = os.path.join(home, "previous")
+        self.configuration = os.path.join(home, "etc", "node.yml")
 
     def is_complete(self, path: str | None = None) -> bool:
         """Whether it was built to the end and its Python is still there."""
@@ -70,11 +86,36 @@ class Releases:
 
     def is_current(self) -> bool:
         """Whether `current` points to this release."""
-        return os.path.islink(self.current) and os.readlink(self.current) == f"releases/{self.digest}"
+        return linked(self.current) == self.digest
 
-    def make_current(self) -> None:
-        """Point `current` here; raises OSError."""
+    def make_current(self, *, on_trial: bool = False) -> None:
+        """Point `current` here, and `previous` to where it pointed; raises OSError."""
+        if (before := linked(self.current)) and before != self.digest:
+            durable.switch_link(self.previous, f"releases/{before}")
+            if on_trial:
+                # An older runtime may refuse what a newer configuration says, so both go back together.
+                durable.replace(self._trial(self.digest), read(self.configuration))
         durable.switch_link(self.current, f"releases/{self.digest}")
+
+    def is_on_trial(self) -> bool:
+        """Whether the current release has not been proved, and there is one to go back to."""
+        return os.path.exists(self._trial(linked(self.current))) and self.is_complete(self.previous)
+
+    def prove(self) -> None:
+        """End the trial; raises OSError."""
+        os.unlink(self._trial(linked(self.current)))
+
+    def go_back(self) -> None:
+        """Make the release before the current one the current one, with its configuration; raises OSError."""
+        before = read(self._trial(linked(self.current)))
+        if before:
+            status = os.stat(self.configuration)
+            owner = (status.st_uid, status.st_gid)
+            durable.replace(self.configuration, before, stat.S_IMODE(status.st_mode), owner)
+        durable.switch_link(self.current, os.readlink(self.previous))
+
+    def _trial(self, digest: str) -> str:
+        return os.path.join(self.home, "releases", digest, ".trial")
 
     def build(self, archive: bytes, wheelhouse: str | None) -> None:
         """Build it; raises BuildError or OSError."""
@@ -105,11 +146,12 @@ class Releases:
     def prune(self, keep: int) -> None:
         """Remove what was never finished, and the oldest beyond the number to keep; never the one before this."""
         parent = os.path.dirname(self.path)
+        stay = {self.digest, linked(self.previous)} - {""}
         with os.scandir(parent) as entries:
-            others = [entry.path for entry in entries if entry.is_dir() and entry.name != self.digest]
+            others = [entry.path for entry in entries if entry.is_dir() and entry.name not in stay]
         others.sort(key=os.path.getmtime, reverse=True)
         complete = [path for path in others if self.is_complete(path)]
-        for path in {*others} - {*complete[: max(keep - 1, 1)]}:
+        for path in {*others} - {*complete[: max(keep - len(stay), 0)]}:
             shutil.rmtree(path, ignore_errors=True)
 
     def _run(self, command: list[str]) -> None:
@@ -119,6 +161,20 @@ class Releases:
             with contextlib.suppress(OSError), open(log, "a") as file:
                 file.write(done.stdout + done.stderr)
             raise explain(done.stdout + done.stderr, self.home, log)
+
+
+def read(path: str) -> bytes:
+    """What a file holds; nothing where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def linked(link: str) -> str:
+    """The digest of the release that a link points to; empty where there is none."""
+    return os.path.basename(os.readlink(link)) if os.path.islink(link) else ""
 
 
 def explain(output: str, home: str, log: str) -> BuildError:
@@ -177,13 +233,27 @@ def ensure(releases: Releases, values: dict[str, Any], check_mode: bool) -> dict
     make_parents(releases.home)
     descriptor = lock(releases.home)
     try:
+        if values["shared"]:
+            os.umask(0o022)
+            os.chmod(os.path.dirname(releases.path), 0o755)  # noqa: S103 (the home above it is closed)
         if not releases.is_complete():
             releases.build(base64.b64decode(values["archive"]), values["wheelhouse"])
-        releases.make_current()
+        releases.make_current(on_trial=values["trial"])
         releases.prune(values["keep"])
     finally:
         os.close(descriptor)
     return {"changed": True, "present": True}
+
+
+def settle(releases: Releases, state: str, check_mode: bool) -> dict[str, Any]:
+    """End the trial of the current release, well (proved) or not (previous); raises BuildError or OSError."""
+    changed = releases.is_on_trial()
+    if changed and not check_mode:
+        if state == "previous":
+            releases.go_back()
+        else:
+            releases.prove()
+    return {"changed": changed, "present": True, "now": linked(releases.current)}
 
 
 def main() -> None:
@@ -191,17 +261,24 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "home": {"type": "path", "required": True},
-            "digest": {"type": "str", "required": True},
-            "archive": {"type": "str"},
+            "digest": {"type": "str", "default": ""},
+            "archive": {"type": "str", "no_log": True},
             "wheelhouse": {"type": "path"},
             "keep": {"type": "int", "default": 3},
+            "shared": {"type": "bool", "default": False},
+            "trial": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["current", "proved", "previous"], "default": "current"},
         },
+        required_if=[("state", "current", ("digest",))],
         supports_check_mode=True,
     )
     os.umask(0o077)
-
+    releases = Releases(module.params["home"], module.params["digest"])
     try:
-        result = ensure(Releases(module.params["home"], module.params["digest"]), module.params, module.check_mode)
+        if module.params["state"] == "current":
+            result = ensure(releases, module.params, module.check_mode)
+        else:
+            result = settle(releases, module.params["state"], module.check_mode)
     except BuildError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

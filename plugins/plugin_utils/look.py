@@ -7,15 +7,17 @@ is printed here. Leaves to others: what is to lie there (glance.py's callers).
 from __future__ import annotations
 
 import glob
+import grp
 import hashlib
 import json
 import os
+import pwd
 import stat
 import sys
 
 
 def look(root: str, patterns: list[str]) -> dict[str, dict[str, str]]:
-    """Each path that is there, relative to root, to kind and mode of what it leads to, and its digest or target."""
+    """Each path that is there, relative to root, to kind, owner and mode of what it is, and its digest or target."""
     seen = {}
     for pattern in patterns:
         for path in glob.glob(pattern, root_dir=root):
@@ -33,13 +35,26 @@ def one(place: str) -> dict[str, str]:
     if os.path.islink(place):
         return {"kind": "link", "target": os.readlink(place)}
     status = os.stat(place)
-    told = {"mode": f"{stat.S_IMODE(status.st_mode):04o}"}
+    told = {"mode": f"{stat.S_IMODE(status.st_mode):04o}", **owned(status)}
     if stat.S_ISDIR(status.st_mode):
         return {"kind": "directory", **told}
     if not stat.S_ISREG(status.st_mode):
         return {"kind": "other", **told}
     with open(place, "rb") as file:
         return {"kind": "file", **told, "sha256": hashlib.sha256(file.read()).hexdigest()}
+
+
+def owned(status: os.stat_result) -> dict[str, str]:
+    """Owner and group by name, or by number where they have none."""
+    try:
+        owner = pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        owner = str(status.st_uid)
+    try:
+        group = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        group = str(status.st_gid)
+    return {"owner": owner, "group": group}
 
 
 print(json.dumps(look(sys.argv[1], sys.argv[2:])))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import os
+import pwd
 import shlex
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 from plugins.plugin_utils import glance
 
+MINE = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
 SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0\n"
 
 
@@ -22,8 +25,9 @@ class Local:
 
     said = ""
 
-    def _low_level_execute_command(self, command: str) -> dict[str, Any]:
-        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    def _low_level_execute_command(self, command: str, in_data: bytes | None = None) -> dict[str, Any]:
+        text = in_data.decode() if in_data else None
+        done = subprocess.run(["/bin/sh", "-c", command], input=text, capture_output=True, text=True, check=False)
         self.said += command + done.stdout + done.stderr
         return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
 
@@ -42,12 +46,17 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_kinds_modes_targets_and_digests_are_seen(home: Path) -> None:
-    """Directories, links and files are told as they are, patterns are followed, and what is not there is left out."""
+    """Directories, links and files are told as they are, with their owners, patterns are followed, and what is not there is left out."""
     home.chmod(0o755)
     paths = [".", "etc/keys/*.key", "nowhere", "missing"]
     assert glance.glance(Local(), str(home), paths) == {
-        ".": {"kind": "directory", "mode": "0755"},
-        "etc/keys/coz.key": {"kind": "file", "mode": "0600", "sha256": hashlib.sha256(SECRET.encode()).hexdigest()},
+        ".": {"kind": "directory", "mode": "0755", **MINE},
+        "etc/keys/coz.key": {
+            "kind": "file",
+            "mode": "0600",
+            "sha256": hashlib.sha256(SECRET.encode()).hexdigest(),
+            **MINE,
+        },
         "nowhere": {"kind": "link", "target": "gone"},
     }
 
@@ -63,7 +72,7 @@ def test_a_pipe_in_place_of_a_file_stops_nobody(home: Path) -> None:
     """What is no file is told as such, and not waited for."""
     os.mkfifo(home / "etc/keys/axiom.key", 0o600)
     seen = glance.glance(Local(), str(home), ["etc/keys/axiom.key"])
-    assert seen == {"etc/keys/axiom.key": {"kind": "other", "mode": "0600"}}
+    assert seen == {"etc/keys/axiom.key": {"kind": "other", "mode": "0600", **MINE}}
 
 
 def test_without_a_release_nothing_is_seen(tmp_path: Path) -> None:
