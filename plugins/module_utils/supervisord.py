@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import time
 import xmlrpc.client
 from typing import Any
 
 from ansible_collections.outlast.agents.plugins.module_utils import local_http
+from ansible_collections.outlast.agents.plugins.module_utils.waiting import wait
 
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
 PATIENCE_S = 40.0
@@ -102,14 +102,4 @@ def runs(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
-
-
-def wait(condition: Any, patience_s: float) -> bool:
-    """Wait until condition() is true, at most patience_s seconds; return whether it became true."""
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
     return True

@@ -9,15 +9,14 @@ to others: the content of the configuration (roles/service), talking to supervis
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import os
 import xmlrpc.client
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.outlast.agents.plugins.module_utils import durable, local_http, processes
-from ansible_collections.outlast.agents.plugins.module_utils.supervisord import Supervisord, SupervisorTrouble, wait
+from ansible_collections.outlast.agents.plugins.module_utils import durable, look_unit, processes
+from ansible_collections.outlast.agents.plugins.module_utils.supervisord import Supervisord, SupervisorTrouble
+from ansible_collections.outlast.agents.plugins.module_utils.waiting import wait
 
 DOCUMENTATION = r"""
 module: supervised
@@ -86,7 +85,8 @@ class Program:
             started = self.supervisord.load(self.name)
             if started:
                 self.did.append(f"started {self.name}")
-        if not started and self._stale():
+        loaded = self.values["loaded"]
+        if not started and loaded and look_unit.outdated(self.home, loaded, []):
             self._do(f"restarted {self.name}", self._restart)
         elif running and not self.check_mode and self._state() not in {"RUNNING", "STARTING", "BACKOFF"}:
             self._do(f"started {self.name}", self._restart)
@@ -123,27 +123,9 @@ class Program:
         except FileNotFoundError:
             return None
 
-    def _loaded(self) -> dict[str, Any]:
-        """What the program that started last says of itself; empty where there is no such word."""
-        try:
-            return dict(json.loads(self._read(os.path.join(self.home, self.values["loaded"])) or b"{}"))
-        except (OSError, ValueError):
-            return {}
-
-    def _stale(self) -> bool:
-        """Whether something else than what the program read lies there now."""
-        if not self.values["loaded"]:
-            return False
-        files = self._loaded().get("files")
-        return not files or any(self._sha256(path) != digest for path, digest in files.items())
-
-    def _sha256(self, path: str) -> str:
-        content = self._read(os.path.join(self.home, path))
-        return "" if content is None else hashlib.sha256(content).hexdigest()
-
     def _another_serves(self) -> bool:
         """Whether a process that lost its supervisord is in the place of the one that supervisord tries to run."""
-        pid = self._loaded().get("pid")
+        pid = look_unit.told(self.home, self.values["loaded"]).get("pid")
         try:
             mine = self.supervisord.state(self.name)["pid"]
         except xmlrpc.client.Fault:
@@ -169,15 +151,11 @@ class Program:
         url = self.values["ready_url"]
         if not url:
             return
-        answer = "no answer"
+        answer = ""
 
         def settled() -> bool:
             nonlocal answer
-            try:
-                status, body = local_http.get(url, 2)
-                answer = "" if status == 200 else f"{status} {body[:300].decode('utf-8', 'replace')}"
-            except OSError as error:
-                answer = error.strerror or str(error)
+            answer = look_unit.unready(url)
             return not answer or self._state() in {"EXITED", "FATAL"}
 
         wait(settled, self.values["ready_timeout"])
