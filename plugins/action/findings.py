@@ -1,6 +1,7 @@
 """Compare what preflight found on all hosts, say everything that is wrong at once, then fail once.
 
-Keeps: runs on the controller only and changes nothing. Leaves to others: looking at each host (preflight).
+Keeps: runs on the controller only and changes nothing; a host that is away is no reason to leave the others as they are.
+Leaves to others: looking at each host (preflight), leaving out who is away (the role).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from ansible.utils.display import Display
 from ansible_collections.outlast.agents.plugins.plugin_utils import quantity, specs, table
 
 Finding = dict[str, str]
+# Machines without a battery for their clock (a Pi) start with a wrong one.
+TIME = ("sudo timedatectl set-ntp true", "sudo systemsetup -setusingnetworktime on")
 
 
 class ActionModule(ActionBase):
@@ -34,23 +37,33 @@ class ActionModule(ActionBase):
         }
         places = {name: self._place(hosts[name]) for name in members}
         found = [{"host": name, **one} for name, answer in seen.items() for one in answer["findings"]]
+        away = [{"host": name, **answer["away"]} for name, answer in seen.items() if answer["away"]]
         self._mend_ports(found, seen, hosts)
-        found += self._shared(places, set(seen))
-        found += self._skewed({name: answer["skew"] for name, answer in seen.items()}, hosts)
+        found += self._shared(places, set(seen)) + self._crowded(places, set(seen))
+        found += self._skewed({name: answer for name, answer in seen.items() if "skew" in answer}, hosts)
         result["changed"] = False
         if not found:
-            Display().display(f"preflight: {', '.join(seen)}: nothing stands in the way", color="green")
+            self._say_away(away)
+            here = [name for name, answer in seen.items() if not answer["away"]]
+            if here:
+                Display().display(f"preflight: {', '.join(here)}: nothing stands in the way", color="green")
             return result
+        found = away + found
         count = f"{len(found)} finding{'s' if len(found) > 1 else ''}, nothing was changed"
         Display().display("\n".join([f"preflight: {count}", *table.findings(found)]), color="red")
         result.update(failed=True, msg=f"preflight: {count}, see above")
         return result
 
+    def _say_away(self, away: list[Finding]) -> None:
+        if away:
+            head = f"preflight: left out of this run: {', '.join(one['host'] for one in away)}"
+            Display().display("\n".join([head, *table.findings(away)]), color="red")
+
     def _place(self, host: Any) -> dict[str, str]:
         """Where a host is and what it claims there; what cannot be worked out is left out."""
         local = host.get("ansible_connection") == "local"
         claims = {}
-        for name in ("outlast_port", "outlast_home"):
+        for name in ("outlast_port", "outlast_home", "outlast_service_manager"):
             try:
                 claims[name] = str(host[name])
             except (KeyError, AnsibleError):
@@ -75,27 +88,37 @@ class ActionModule(ActionBase):
                     found.append({"host": names[-1], **specs.finding(field, wrong, mend)})
         return found
 
-    def _skewed(self, skews: dict[str, float], hosts: Any) -> list[Finding]:
-        """Nodes whose clock is too far from the others' middle one, or from the only other one."""
+    def _crowded(self, places: dict[str, dict[str, str]], about: set[str]) -> list[Finding]:
+        """Machines whose own service manager is to run two nodes: its services have one name each."""
         found = []
+        on: dict[str, list[str]] = defaultdict(list)
+        for name, place in places.items():
+            if place.get("outlast_service_manager") in {"systemd", "launchd"}:
+                on[place["machine"]].append(name)
+        for machine, names in on.items():
+            if len(names) > 1 and about & set(names):
+                wrong = f"{machine} can run one node under it, and {' and '.join(names)} are there"
+                mend = "give each a machine of its own (ansible_host), or use supervisord for them"
+                found.append({"host": names[-1], **specs.finding("outlast_service_manager", wrong, mend)})
+        return found
+
+    def _skewed(self, seen: dict[str, Any], hosts: Any) -> list[Finding]:
+        """Nodes whose clock is too far from that of another one, or, of a node alone, from this machine's."""
+        found = []
+        skews = {name: answer["skew"] for name, answer in seen.items()}
         for name, skew in skews.items():
             try:
                 limit = quantity.seconds(hosts[name].get("outlast_max_skew", specs.defaults()["outlast_max_skew"]))
             except (ValueError, AnsibleError):
                 continue
-            others = sorted((other for other in skews if other != name), key=lambda other: abs(skew - skews[other]))
-            # The controller's own clock decides which of two is wrong.
-            if others and abs(skew - skews[others[-1]]) > limit and abs(skew) >= abs(skews[others[-1]]):
-                off = skew - skews[others[-1]]
-                wrong = f"is {off:+.0f} s off {others[-1]}'s, {limit:.0f} s are allowed (outlast_max_skew)"
-                found.append(
-                    {
-                        "host": name,
-                        **specs.finding(
-                            "clock", wrong, "switch on time synchronisation there (timedatectl, or systemsetup)"
-                        ),
-                    }
-                )
+            others = [(value, f"{other}'s") for other, value in skews.items() if other != name]
+            far, whose = max(others or [(0.0, "this machine's")], key=lambda other: abs(skew - other[0]))
+            # This machine's own clock decides which of two is wrong.
+            if abs(skew - far) > limit and abs(skew) >= abs(far):
+                wrong = f"is {skew - far:+.0f} s off {whose}, {limit:.0f} s are allowed (outlast_max_skew)"
+                how = TIME[seen[name]["ansible_facts"]["ansible_system"] == "Darwin"]
+                mend = f"switch on time synchronisation there ({how}), and wait a minute"
+                found.append({"host": name, **specs.finding("clock", wrong, mend)})
         return found
 
     def _mend_ports(self, found: list[Finding], seen: dict[str, Any], hosts: Any) -> None:

@@ -1,7 +1,8 @@
 """Everything about one host that can be checked before anything changes: its variables here, the rest on the node.
 
-Keeps: nothing fails here, the answer is a list of findings; the node is asked once, and only with values that make
-sense. Leaves to others: comparing hosts, and failing (findings).
+Keeps: nothing fails here, the answer is a list of findings; the node is asked once, and only with values that make sense; a
+host that cannot be reached is told apart from one where something is wrong. Leaves to others: comparing hosts, failing, and
+leaving out who is away (findings, the role).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import time
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible_collections.outlast.agents.plugins.plugin_utils import quantity, specs
+from ansible_collections.outlast.agents.plugins.plugin_utils import quantity, reach, specs
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-SUPPORTED_MANAGERS = ("supervisord",)
+USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 
 
 class ActionModule(ActionBase):
@@ -24,36 +26,48 @@ class ActionModule(ActionBase):
     _requires_connection = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return findings, clock skew to this machine in seconds, and what the node said."""
+        """Return findings, why the node is away (empty when it is not), its clock's skew in seconds, and its facts."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         values, found = self._values(task_vars)
         set_here = [name for name in task_vars if name.startswith(specs.PREFIX)]
         found += specs.check(set_here, values)
-        found += self._check_names(task_vars, values)
+        found += self._check_names(task_vars, values) + self._check_managed(values)
         arguments = self._node_arguments(task_vars["inventory_hostname"], values, found)
-        result.update(changed=False, findings=found, skew=0.0, free_shifts=[])
-        if arguments is None or any(one["field"] == "outlast_service_manager" for one in found):
-            return result
-        before = time.time()
-        answer = self._execute_module("outlast.agents.preflight", arguments, task_vars=task_vars)
-        between = (before + time.time()) / 2
-        if answer.get("failed") or answer.get("unreachable"):
-            result.update(answer)
-            return result
-        result.update(
-            findings=found + answer["findings"],
-            skew=round(answer["time"] - between, 1),
-            free_shifts=answer["free_shifts"],
-        )
+        result.update(changed=False, findings=found, away={})
+        if arguments is not None:
+            answer = self._ask(arguments, task_vars)
+            result.update(answer, findings=found + answer["findings"])
         return result
+
+    def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What the node says of itself, or why it says nothing."""
+        before = time.time()
+        try:
+            answer = self._execute_module("outlast.agents.preflight", arguments, task_vars=task_vars)
+        except AnsibleError as error:
+            answer = {"msg": str(error)}
+        between = (before + time.time()) / 2
+        if "findings" in answer:
+            return {
+                "findings": answer["findings"],
+                "skew": round(answer["time"] - between, 1),
+                "free_shifts": answer["free_shifts"],
+                "ansible_facts": {**answer["ansible_facts"], "outlast_away": {}},
+            }
+        said = "\n".join(str(answer.get(part, "")) for part in ("msg", "module_stdout", "module_stderr"))
+        way = reach.Way.of(self._play_context)
+        if away := reach.away(said, way):
+            return {"findings": [], "away": away, "ansible_facts": {"outlast_away": away}}
+        return {"findings": [reach.unasked(said, way)]}
 
     def _values(self, task_vars: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, str]]]:
         """The values of all known variables as templated, and a finding for each that cannot be."""
         values: dict[str, Any] = {}
         found = []
         for name, default in {**specs.defaults(), **task_vars}.items():
-            if name not in specs.options():
+            # A default that is computed is the role's own business, and may need what is not known yet.
+            if name not in specs.options() or (name not in task_vars and "{{" in str(default)):
                 continue
             try:
                 values[name] = self._templar.template(task_vars.get(name, default))
@@ -83,10 +97,25 @@ class ActionModule(ActionBase):
                 known = ", ".join(name for name in members if name != host) or "no other node"
                 mend = f"add {peer} to the group outlast, or remove it from the list (the group has {known})"
                 found.append(specs.finding("outlast_peers", f"{peer} is not in the inventory", mend))
-        manager = values.get("outlast_service_manager", "supervisord")
-        if manager in specs.options()["outlast_service_manager"]["choices"] and manager not in SUPPORTED_MANAGERS:
-            wrong = f"{manager} is not yet supported in this version"
-            found.append(specs.finding("outlast_service_manager", wrong, f"use {' or '.join(SUPPORTED_MANAGERS)}"))
+        return found
+
+    def _check_managed(self, values: dict[str, Any]) -> list[dict[str, str]]:
+        """A machine that is provisioned for agents gives them a user of their own, and starts the node by itself."""
+        user, operator = str(values.get("outlast_user", "")), self._play_context.remote_user
+        mend = "name one that only the agents use, such as outlast: it is made where it is missing"
+        if user and not USER.fullmatch(user):
+            return [specs.finding("outlast_user", f"{user!r} is no name for a user", mend)]
+        if not boolean(values.get("outlast_manage_machine", False), strict=False):
+            return []
+        found = []
+        if not user:
+            found.append(specs.finding("outlast_user", "is not set, and outlast_manage_machine is true", mend))
+        if user in {"root", operator}:
+            wrong = f"{user} may do everything on the machine, and agents would be {user}"
+            found.append(specs.finding("outlast_user", wrong, mend))
+        if values.get("outlast_service_manager") == "supervisord":
+            wrong = "supervisord is not started with the machine, and outlast_manage_machine is true"
+            found.append(specs.finding("outlast_service_manager", wrong, "set the machine's own: systemd or launchd"))
         return found
 
     def _node_arguments(self, host: str, values: dict[str, Any], found: list[dict[str, str]]) -> dict[str, Any] | None:
@@ -111,4 +140,8 @@ class ActionModule(ActionBase):
             "host": values["outlast_host"],
             "port": int(port),
             "min_free": sizes["outlast_min_free"],
+            "manager": values.get("outlast_service_manager", "supervisord"),
+            "user": str(values.get("outlast_user", "")),
+            "managed": boolean(values.get("outlast_manage_machine", False), strict=False),
+            "wheelhouse": str(values.get("outlast_wheelhouse", "")),
         }

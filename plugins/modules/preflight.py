@@ -1,7 +1,8 @@
 """Look at a node without changing anything: see DOCUMENTATION.
 
-Leaves to others: what only the controller can see (plugins/action/preflight.py) and what only shows when all nodes are
-compared (plugins/action/findings.py).
+Keeps: even Python 3.8, the oldest that Ansible can use, can run all of it, to say that it is too old. Leaves to others: what
+only the controller can see (plugins/action/preflight.py) and what only shows when all nodes are compared
+(plugins/action/findings.py).
 """
 
 from __future__ import annotations
@@ -19,25 +20,33 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.outlast.agents.plugins.module_utils import local_http, processes, venv_pip
+from ansible_collections.outlast.agents.plugins.module_utils import local_http, machine, processes, venv_pip
+from ansible_collections.outlast.agents.plugins.module_utils.machine import finding
 
 DOCUMENTATION = r"""
 module: preflight
 short_description: Checks everything on a node that can be checked before anything changes
 description:
-  - Looks at Python, disk, port, home, key files and clock in one trip, and returns all findings without failing.
+  - >-
+    Looks at Python, processor, service manager, user, disk, port, home, key files and clock in one trip, and returns all
+    findings without failing. Sets the few facts that the roles use.
 options:
   home: {description: The node's directory., type: path, required: true}
   node: {description: The node's name., type: str, required: true}
   host: {description: The address that the node listens on., type: str, required: true}
   port: {description: The port that the node listens on., type: int, required: true}
   min_free: {description: Bytes that must be free on the home's disk., type: int, required: true}
+  manager: {description: The service manager that is to run the node., type: str, default: supervisord}
+  user: {description: The user that the node runs as; without it who this runs as., type: str, default: ''}
+  managed: {description: Whether the machine is provisioned as well., type: bool, default: false}
+  wheelhouse: {description: A directory with all packages., type: str, default: ''}
 author: [The Outlast authors (@outlast)]
 """
 EXAMPLES = r"""
 - outlast.agents.preflight: {home: /srv/coz, node: coz, host: 127.0.0.1, port: 18801, min_free: 524288000}
 """
 RETURN = r"""
+ansible_facts: {description: What kind of machine this is., type: dict, returned: always}
 findings: {description: "List of field, wrong, mend.", type: list, elements: dict, returned: always}
 time: {description: The node's clock in seconds since 1970., type: float, returned: always}
 free_shifts: {description: Numbers to add to the port so that it is free., type: list, returned: when the port is taken}
@@ -49,21 +58,15 @@ ODD_CHARACTERS = set("\"'`$%;#\\\n\r\t*?[]{}|<>&!")
 KEY_SIZE = 4096
 SHIFTS = range(100, 4000, 100)
 
-Finding = dict[str, str]
 
-
-def finding(field: str, wrong: str, mend: str) -> Finding:
-    """One thing that is wrong, and what to do about it."""
-    return {"field": field, "wrong": wrong, "mend": mend}
-
-
-def check_python() -> list[Finding]:
-    """Whether a release can be built with the interpreter that this runs under."""
+def check_python(managed: bool) -> list[dict[str, str]]:
+    """Whether a release can be built with the interpreter that this runs under; packages come with a managed machine."""
     if sys.version_info < (3, 11):  # noqa: UP036 (the node's Python may be any)
         version = ".".join(map(str, sys.version_info[:3]))
         mend = "install Python 3.11 or newer there, or point ansible_python_interpreter at one"
         return [finding("python", f"{sys.executable} is {version}, 3.11 or newer is needed", mend)]
-    if importlib.util.find_spec("venv") is None or venv_pip.pip_command() is None:
+    bare = importlib.util.find_spec("venv") is None or venv_pip.pip_command() is None
+    if bare and not (managed and sys.platform == "linux"):
         wrong = f"{sys.executable} has neither pip nor ensurepip, so that no virtual environment can be filled"
         return [finding("python", wrong, "install the package python3-venv (Debian, Ubuntu) there")]
     return []
@@ -76,7 +79,7 @@ def nearest_existing(path: str) -> str:
     return path
 
 
-def check_home(home: str, min_free: int) -> list[Finding]:
+def check_home(home: str, min_free: int) -> list[dict[str, str]]:
     """Whether the home's path can be used, written and filled."""
     found = []
     if len(os.fsencode(home)) > HOME_BYTES:
@@ -111,18 +114,19 @@ def unwritable(place: str) -> str:
     return "is on a read-only file system" if os.statvfs(place).f_flag & os.ST_RDONLY else "is not writable"
 
 
-def check_keys(home: str) -> list[Finding]:
-    """Whether each key file is a private file of this user's that holds secrets."""
+def check_keys(home: str, user: str) -> list[dict[str, str]]:
+    """Whether each key file is a private file of the node's user that holds secrets."""
     found = []
+    owner = machine.uid_of(user)
     for path in sorted(glob.glob(os.path.join(glob.escape(home), "etc", "keys", "*.key"))):
         status = os.lstat(path)
         mode = stat.S_IMODE(status.st_mode)
         if not stat.S_ISREG(status.st_mode):
             found.append(finding(path, "is not a plain file", f"mv {path} {path}.wrong"))
-        elif status.st_uid != os.geteuid():
-            found.append(
-                finding(path, f"belongs to uid {status.st_uid}, not {whoami()}", f"chown {os.geteuid()} {path}")
-            )
+        elif owner is not None and status.st_uid != owner:
+            whom = user or whoami()
+            wrong = f"belongs to uid {status.st_uid}, not {whom}"
+            found.append(finding(path, wrong, f"chown {user or owner} {path}"))
         elif mode != 0o600:
             found.append(finding(path, f"has the mode {mode:04o}, a key must be 0600", f"chmod 600 {path}"))
         else:
@@ -130,11 +134,12 @@ def check_keys(home: str) -> list[Finding]:
     return found
 
 
-def check_key_content(path: str) -> list[Finding]:
+def check_key_content(path: str) -> list[dict[str, str]]:
     """Whether a key file reads as secrets. What is in it never enters a message."""
     mend = f"mv {path} {path}.wrong and run again: keys are made and handed out anew"
     try:
-        with open(path, "rb") as file:
+        # The node's user may have put something else there since: root neither follows a link nor waits for a pipe.
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             lines = file.read(KEY_SIZE).decode("ascii").split()
     except (OSError, UnicodeDecodeError) as error:
         return [finding(path, f"cannot be read as a key ({type(error).__name__})", mend)]
@@ -143,8 +148,12 @@ def check_key_content(path: str) -> list[Finding]:
     return []
 
 
-def check_port(home: str, node: str, host: str, port: int) -> tuple[list[Finding], list[int]]:
+def check_port(home: str, node: str, host: str, port: int, user: str) -> tuple[list[dict[str, str]], list[int]]:
     """Whether the port is free or this node's own already; the second value says which shifts of it are free."""
+    if port < 1024 and os.geteuid() == 0 and machine.uid_of(user) != 0:
+        return [
+            finding("outlast_port", f"{port} is for root, and the node runs as {user}", "choose one above 1023")
+        ], []
     problem = cannot_bind(host, port)
     if problem is None or (problem.errno == errno.EADDRINUSE and is_mine(home, node, port)):
         return [], []
@@ -188,14 +197,21 @@ def main() -> None:
             "host": {"type": "str", "required": True},
             "port": {"type": "int", "required": True},
             "min_free": {"type": "int", "required": True},
+            "manager": {"type": "str", "default": "supervisord"},
+            "user": {"type": "str", "default": ""},
+            "managed": {"type": "bool", "default": False},
+            "wheelhouse": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     values: dict[str, Any] = module.params
-    home = values["home"]
-    port_findings, free = check_port(home, values["node"], values["host"], values["port"])
-    found = check_python() + check_home(home, values["min_free"]) + check_keys(home) + port_findings
-    module.exit_json(changed=False, findings=found, free_shifts=free, time=time.time())
+    home, user, managed = values["home"], values["user"], values["managed"]
+    port_findings, free = check_port(home, values["node"], values["host"], values["port"], user)
+    found = check_python(managed) + machine.check_processor(values["wheelhouse"])
+    # Where root is lacking, once is enough.
+    found += machine.check_manager(values["manager"]) or machine.check_user(user, managed)
+    found += check_home(home, values["min_free"]) + check_keys(home, user) + port_findings
+    module.exit_json(changed=False, findings=found, free_shifts=free, ansible_facts=machine.facts(), time=time.time())
 
 
 if __name__ == "__main__":

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import shutil
 import socket
+import sys
 from pathlib import Path
 
-from .conftest import Clone, Done, Sketch, namespace
+import pytest
+
+from .conftest import REPOSITORY, Clone, Done, Sketch, free_base, namespace
 
 
 def refused(clone: Clone, sketch: Sketch, *words: str) -> Done:
@@ -100,16 +105,52 @@ def test_unreadable_key(clone: Clone, sketch: Sketch) -> None:
     assert "canary-content" not in done.text
 
 
-def test_clock_two_minutes_off(clone: Clone, sketch: Sketch, tmp_path: Path) -> None:
-    """A node whose clock is two minutes ahead is told so before any message is refused for it."""
-    shifted = tmp_path / "shifted"
-    shifted.mkdir()
-    (shifted / "sitecustomize.py").write_text("import time\nreal = time.time\ntime.time = lambda: real() + 120\n")
-    wrapper = tmp_path / "python"
-    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={shifted} exec {clone.root}/.venv/bin/python "$@"\n')
+def bent_python(clone: Clone, folder: Path, code: str) -> str:
+    """The path of an interpreter that believes what the code says."""
+    (folder / "bent").mkdir()
+    (folder / "bent/sitecustomize.py").write_text(code)
+    wrapper = folder / "python"
+    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={folder}/bent exec {clone.root}/.venv/bin/python "$@"\n')
     wrapper.chmod(0o755)
-    sketch.hosts["axiom"]["ansible_python_interpreter"] = str(wrapper)
-    refused(clone, sketch, "axiom: clock", "+120 s off coz's")
+    return str(wrapper)
+
+
+@pytest.mark.parametrize("seconds", [120, -3600])
+def test_clock_that_is_off(clone: Clone, sketch: Sketch, tmp_path: Path, seconds: int) -> None:
+    """A node whose clock is off is told so before any message is refused for it, be it two minutes or an hour."""
+    code = f"import time\nreal = time.time\ntime.time = lambda: real() + {seconds}\n"
+    sketch.hosts["axiom"]["ansible_python_interpreter"] = bent_python(clone, tmp_path, code)
+    refused(clone, sketch, "axiom: clock", f"{seconds:+d} s off coz's")
+    del sketch.hosts["coz"]
+    refused(clone, sketch, "axiom: clock", f"{seconds:+d} s off this machine's")
+
+
+def test_processor_without_prebuilt_packages(clone: Clone, sketch: Sketch, tmp_path: Path) -> None:
+    """A 32-bit Pi is told before anything is downloaded, also where its kernel is a 64-bit one; a wheelhouse mends it."""
+    code = (
+        "import os, sys\nreal = os.uname()\nsys.maxsize = 2**31 - 1\n"
+        "os.uname = lambda: os.uname_result(('Linux', real[1], real[2], real[3], 'aarch64'))\n"
+    )
+    sketch.hosts["axiom"]["ansible_python_interpreter"] = bent_python(clone, tmp_path, code)
+    done = refused(clone, sketch, "axiom: machine", "armv7l has no prebuilt packages")
+    assert "64-bit Raspberry Pi OS" in done.text
+    assert done.text.count("mend: ") == 1
+
+
+def test_python_that_is_too_old_or_missing(clone: Clone, sketch: Sketch, tmp_path: Path) -> None:
+    """An interpreter that is too old for the runtime, and one that is not there, are one line each."""
+    code = "import sys\nsys.version_info = type('version_info', (tuple,), {'major': 3, 'minor': 9})((3, 9, 2, 'final', 0))\n"
+    sketch.hosts["axiom"]["ansible_python_interpreter"] = bent_python(clone, tmp_path, code)
+    sketch.hosts["coz"]["ansible_python_interpreter"] = "/nowhere/python3"
+    done = refused(clone, sketch, "axiom: python", "3.9.2", "3.11 or newer is needed")
+    assert_finding(done, "coz: python", "/nowhere/python3 is not there")
+
+
+def test_what_an_old_python_must_read() -> None:
+    """All that preflight sends to a node can be read by Python 3.8, or that node could not say that its Python is too old."""
+    for name in ("modules/preflight", "module_utils/machine", "module_utils/local_http", "module_utils/processes"):
+        path = REPOSITORY / "plugins" / f"{name}.py"
+        ast.parse(path.read_text(), feature_version=(3, 8))
 
 
 def test_too_little_room(clone: Clone, sketch: Sketch) -> None:
@@ -132,13 +173,66 @@ def test_malformed_setting_never_takes_the_place_of_a_good_one(clone: Clone, ske
     assert config.read_text() == before
 
 
-def test_unsupported_service_manager(clone: Clone) -> None:
-    """The sample inventory is refused with one finding a node, not with a stack of errors."""
+@pytest.mark.skipif(sys.platform != "linux", reason="launchd is a Mac's own")
+def test_service_manager_of_another_system(clone: Clone, sketch: Sketch) -> None:
+    """A manager that does not run the machine is refused, and so are two nodes under the one that does."""
+    sketch.hosts["coz"]["outlast_service_manager"] = "launchd"
+    sketch.hosts["axiom"]["outlast_service_manager"] = "systemd"
+    done = refused(clone, sketch, "coz: outlast_service_manager", "launchd is not what runs this machine")
+    assert_finding(done, "axiom: outlast_service_manager", "this machine can run one node under it")
+    if not Path("/run/systemd/system").exists():
+        assert_finding(done, "axiom: outlast_service_manager", "systemd is not what runs this machine")
+    elif os.geteuid():
+        assert_finding(done, "axiom: ansible_become", "systemd needs root")
+
+
+def test_user_that_agents_cannot_be(clone: Clone, sketch: Sketch) -> None:
+    """A provisioned machine gives agents a user of their own, and never root."""
+    sketch.common["outlast_manage_machine"] = True
+    sketch.hosts["axiom"]["outlast_user"] = "root"
+    done = refused(clone, sketch, "coz: outlast_user", "is not set")
+    assert_finding(done, "axiom: outlast_user", "root may do everything on the machine")
+
+
+def test_user_that_is_not_there(clone: Clone, sketch: Sketch) -> None:
+    """A user whom nobody makes is missed before anything is written for them."""
+    sketch.hosts["axiom"]["outlast_user"] = "nobody-made-me"
+    refused(clone, sketch, "axiom: outlast_user", "nobody-made-me does not exist there")
+
+
+def test_all_hosts_away(clone: Clone) -> None:
+    """The sample inventory as it is leads to hosts that nobody has: a line and a mend for each, no stack of errors."""
     done = clone.play("site.yml", "-i", "inventory/sample")
-    assert done.code != 0
-    assert_finding(done, "coz: outlast_service_manager", "launchd is not yet supported in this version")
-    assert_finding(done, "axiom: outlast_service_manager", "systemd is not yet supported in this version")
-    assert done.text.count("mend: ") == 2
+    assert done.code == 4, done.text
+    for host in ("coz", "axiom"):
+        assert_finding(done, f"{host}: ansible_host", f"{host}.local")
+    assert "Traceback" not in done.text
+    assert done.changed() == 0
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="no SSH client here")
+def test_one_host_away(clone: Clone, sketch: Sketch) -> None:
+    """A host that is away does not hold up the other: that one is provisioned, the table says who is missing, and the run
+    ends with an error; limited to the one that is there it ends well. Once the other is back, they know each other."""
+    away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": free_base()}
+    here = sketch.hosts["axiom"]
+    sketch.hosts["axiom"] = here | away
+    done = clone.play("site.yml", "-i", sketch.write())
+    assert done.code == 4, done.text
+    assert_finding(done, "axiom: ansible_host", "127.0.0.1 cannot be reached (Connection refused)")
+    assert "Traceback" not in done.text
+    rows = [line.split()[:2] for line in done.text.splitlines() if line.startswith(("coz ", "axiom "))]
+    assert ["coz", "ready"] in rows, done.text
+    assert ["axiom", "unreachable"] in rows, done.text
+    assert "when it is back, run the same command again" in done.text
+    assert "1 of 2 nodes are well" in done.text
+    assert "coz: peers.axiom" not in done.text
+    alone = clone.play("site.yml", "-i", str(sketch.path), "-l", "coz")
+    assert (alone.code, alone.changed()) == (0, 0), alone.text
+    sketch.hosts["axiom"] = here
+    both = clone.play("site.yml", "-i", sketch.write())
+    assert both.code == 0, both.text
+    assert "2 of 2 nodes are well" in both.text
 
 
 def test_read_only_workspace(clone: Clone, sketch: Sketch) -> None:
