@@ -1,7 +1,7 @@
 # Every target says in one line what it runs. Plain `make` lists them.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status clean test lint bench build docs lock
+.PHONY: help up down status clean test molecule images lint bench build docs lock
 SHELL := /bin/sh
 BIN := .venv/bin
 PLAY := $(BIN)/ansible-playbook
@@ -16,13 +16,13 @@ export ANSIBLE_CONFIG := ansible.cfg
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-up: .venv/.control ## provision the nodes of inventory/local and show them: ansible-playbook site.yml
+up: .venv/.control | inventory/current ## provision the nodes of inventory/local and show them: ansible-playbook site.yml
 	@$(PLAY) site.yml $(ARGS)
 
-down: .venv/.control ## stop the nodes and prove that nothing is left running: ansible-playbook playbooks/down.yml
+down: .venv/.control | inventory/current ## stop the nodes and prove that nothing is left running: ansible-playbook playbooks/down.yml
 	@$(PLAY) playbooks/down.yml $(ARGS)
 
-status: .venv/.control ## show the nodes as seen from outside: ansible-playbook playbooks/status.yml
+status: .venv/.control | inventory/current ## show the nodes as seen from outside: ansible-playbook playbooks/status.yml
 	@$(PLAY) playbooks/status.yml $(ARGS)
 
 clean: ## stop the nodes, then move .outlast to .trash after asking (YES=1 does not ask): tools/clean
@@ -30,6 +30,12 @@ clean: ## stop the nodes, then move .outlast to .trash after asking (YES=1 does 
 
 test: .venv/.dev lint ## lint, then every test: pytest tests
 	@$(BIN)/python -m pytest $(or $(TESTS),tests) $(ARGS)
+
+molecule: .venv/.dev ## real hosts, as root: molecule test for each scenario (SCENARIO=... for some), then pytest tests/hosts: tools/molecule
+	@tools/molecule $(SCENARIO)
+
+images: .venv/.dev ## make the base images of the real hosts, as root, once a machine: python -m tests.support.images
+	@$(BIN)/python -m tests.support.images $(ARGS)
 
 lint: .venv/.dev ## ansible-lint, yamllint, ruff, mypy, generated tables: tools/lint
 	@tools/lint
@@ -46,12 +52,16 @@ docs: .venv/.control ## write the roles' README tables from their argument specs
 lock: ## write the locked requirements anew, with hashes: uv pip compile
 	@tools/lock
 
+# Which inventory is in use, where nobody has chosen one yet.
+inventory/current:
+	@ln -s local $@
+
 # Stamps: what is installed is not looked at again until its lock changes.
 .venv/.made: tools/venv
 	@tools/venv make
 	@touch $@
 
-.venv/.control: .venv/.made requirements/control.txt runtime/pyproject.toml
+.venv/.control: .venv/.made requirements/control.txt runtime/pyproject.toml | inventory/current
 	@tools/venv install requirements/control.txt runtime
 	@touch $@
 
