@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.handoff import hand_offs
+from bench.hosts import site
 from bench.idle import Idler, idle_rows, watch
 from bench.peers import Supervisord, pm2
 from bench.play import clone, second_up
@@ -84,6 +85,9 @@ class _Bench:
                 *self._try("hand-off", lambda: hand_offs(self._folder("hand"), 100, 3 if self._quick else 10)),
             ]
             rows = [*self._try("idle", self._watch), *rows]
+        if not self._quick:
+            # Alone on the machine: what idles is down by now.
+            rows += self._try("site.yml over SSH", lambda: site(self._folder("hosts"), 3))
         print(f"{_machine(load)}; {'quick run, ' if self._quick else ''}{time.monotonic() - began:.0f} s\n")
         print(render(rows), flush=True)
         if self._failed:

@@ -27,7 +27,7 @@ from bench.processes import BenchError, finish, run, say
 from bench.table import Figure, Goal, Row, median
 from tests.support.live import free_port
 
-__all__ = ["Clone", "changed", "clone", "second_up"]
+__all__ = ["Clone", "changed", "clone", "mitogen", "second_up"]
 
 _LIMIT_S = 300.0
 _NODES = ("coz", "axiom")
@@ -82,7 +82,7 @@ def second_up(copy: Clone, times: int) -> list[Row]:
     """Run ``make up`` again so many times, in turns with the same play under mitogen. Raises BenchError."""
     ours: list[float] = []
     theirs: list[float] = []
-    strategies, why = _mitogen()
+    strategies, why = mitogen()
     say(f"make up: {times} more, in turns with {times} under mitogen")
     for _ in range(times):
         seconds, printed = copy.make("up")
@@ -99,7 +99,7 @@ def second_up(copy: Clone, times: int) -> list[Row]:
     return [Row(f"second make up, median of {times}", "s", Figure(median(ours)), [beside], Goal(8.0, beside="mitogen"))]
 
 
-def _mitogen() -> tuple[dict[str, str], str]:
+def mitogen() -> tuple[dict[str, str], str]:
     """What makes Ansible use mitogen, or why that cannot be."""
     found = importlib.util.find_spec("ansible_mitogen")
     if found is None or not found.submodule_search_locations:
