@@ -138,8 +138,13 @@ def destroy(folder: Path) -> None:
 
 
 def sweep(run: str) -> None:
-    """Remove all containers and networks of a run (``OUTLAST_RUN``)."""
-    _remove(f"label=outlast.run={run}")
+    """Remove all that was made in a run (``OUTLAST_RUN``)."""
+    label = f"label=outlast.run={run}"
+    shape = '{{index .Labels "outlast.folder"}}'
+    for folder in {*podman("ps", "--all", "--filter", label, "--format", shape).split()}:
+        destroy(Path(folder))
+    # A network whose hosts were never made.
+    _remove(label)
 
 
 def _remove(label: str) -> None:
