@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.outlast.agents.plugins.plugin_utils import glance, ssh_public
+from ansible_collections.outlast.agents.plugins.plugin_utils import glance, hearsay, ssh_public
 
 LOOK = Path(glance.__file__).with_name("look_ssh.py")
 
@@ -34,8 +34,8 @@ class ActionModule(ActionBase):
                 "outlast.agents.ssh_identity", {"home": home, "node": node}, task_vars=task_vars
             )
             if answer.get("failed") or answer.get("unreachable"):
-                return {**result, **answer}
-            told["own"], changed = ssh_public.key(answer["own"]), answer["changed"]
+                return {**result, **hearsay.believed(answer)}
+            told["own"], changed = ssh_public.key(answer["own"]), bool(answer["changed"])
         if not told["host"]:
             wrong = f"no Ed25519 host key there ({why})" if why else "there is no Ed25519 host key there"
             mend = f"sudo ssh-keygen -A on {node} and start sshd there, or set outlast_ssh_host_key"

@@ -32,7 +32,7 @@ LOGS = "/var/log/outlast"
 ROTATION = "/etc/newsyslog.d"
 MARK = "OUTLAST_DEFINITION"
 NO_PROCESS, IN_PROGRESS, NO_SERVICE = 3, 36, 113
-# launchd kills what has not ended after ExitTimeOut, which is 20 s in our definitions.
+# launchd kills what has not ended after ExitTimeOut, which is 30 s in our definitions.
 GONE_S = 40.0
 # What a label that is just gone still stands in the way of is refused in these words.
 SETTLED_S = 10.0

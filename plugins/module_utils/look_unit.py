@@ -19,6 +19,7 @@ import urllib.parse
 from typing import Any
 
 MOST_BYTES = 1 << 20
+MOST_FILES = 1000
 PATIENCE_S = 5.0
 
 
@@ -57,9 +58,10 @@ def told(home: str, loaded: str) -> dict[str, Any]:
     """
     try:
         said = json.loads(_read(os.path.join(home, loaded)) or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return said if isinstance(said, dict) and isinstance(said.get("files"), dict) else {}
+    files = said.get("files") if isinstance(said, dict) else None
+    return said if isinstance(files, dict) and len(files) <= MOST_FILES else {}
 
 
 def outdated(home: str, loaded: str, definitions: list[str]) -> str:
@@ -96,13 +98,25 @@ def unready(url: str) -> str:
 
 
 def _read(path: str) -> bytes | None:
-    """A regular file's content, up to a bound; None where there is none. Waits for nobody."""
+    """A regular file's content, up to a bound; None where there is none. Waits for nobody.
+
+    Nothing else is opened: to open a watchdog is to start it, and nobody would feed it.
+    """
+    held = -1
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
+        if hasattr(os, "O_PATH"):
+            # What is looked at is what is opened, whatever takes its place meanwhile.
+            held = os.open(path, os.O_PATH)
+            path = f"/proc/self/fd/{held}"
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:
+            return file.read(MOST_BYTES)
+    except (OSError, ValueError):
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(MOST_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    finally:
+        if held >= 0:
+            os.close(held)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# What supervisord gives a runtime, too (stopwaitsecs in roles/service).
+# A runtime gives its work in hand 10 s of it (stop.grace).
 GRACE_S = 20.0
 
 

@@ -107,8 +107,11 @@ class Trial:
         if not plan:
             return []
         for file in plan["files"]:
-            before = read(os.path.join(self.folder, file["saved"])) if file["saved"] else None
-            put(file["path"], before, file["mode"], (file["uid"], file["gid"]))
+            if file["saved"]:
+                saved = os.path.join(self.folder, file["saved"])
+                put_back(saved, file["path"], file["mode"], (file["uid"], file["gid"]))
+            else:
+                put(file["path"], None, 0)
         self._reload(plan["reload"])
         self._end()
         print(f"trial {plan['token'][:8]}: what was before is back", file=sys.stderr, flush=True)
@@ -181,8 +184,7 @@ class Trial:
         sync(self.base)
         shutil.rmtree(over, ignore_errors=True)
         for path in (self.mark, self.watched):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            remove(path)
 
     def _reload(self, commands: Sequence[Sequence[str]]) -> None:
         """Run each, however the others go: what was before must be in force, as far as it can be."""
@@ -221,8 +223,7 @@ def read(path: str) -> bytes | None:
 def put(path: str, content: bytes | None, mode: int, owner: tuple[int, int] = (-1, -1)) -> None:
     """Replace a file in one step that a power cut cannot halve, or take it away."""
     if content is None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        remove(path)
     else:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         temporary = f"{path}.new.{os.getpid()}"
@@ -234,6 +235,30 @@ def put(path: str, content: bytes | None, mode: int, owner: tuple[int, int] = (-
             os.fsync(file.fileno())
         os.rename(temporary, path)
     sync(os.path.dirname(path))
+
+
+def put_back(saved: str, path: str, mode: int, owner: tuple[int, int]) -> None:
+    """Replace a file in one step by the one that was saved, which stays; without writing, as the disk may be full by now."""
+    temporary = f"{path}.old.{os.getpid()}"
+    os.chown(saved, *owner)
+    os.chmod(saved, mode)
+    remove(temporary)
+    try:
+        os.link(saved, temporary)
+    except OSError:
+        # On another file system, or its directory is gone.
+        put(path, read(saved), mode, owner)
+        return
+    os.rename(temporary, path)
+    # A second try meets the same file there, and then a rename does nothing.
+    remove(temporary)
+    sync(os.path.dirname(path))
+
+
+def remove(path: str) -> None:
+    """Take a file away, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def sync(folder: str) -> None:

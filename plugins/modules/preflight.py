@@ -12,6 +12,7 @@ import glob
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -56,6 +57,7 @@ free_shifts: {description: Numbers to add to the port so that it is free., type:
 HOME_BYTES = 103 - len("/run/supervisor.sock.1234567")
 ODD_CHARACTERS = set("\"'`$%;#\\\n\r\t*?[]{}|<>&!")
 KEY_SIZE = 4096
+KEY_NAME = re.compile(r"/[a-z][a-z0-9-]{0,31}\.key\Z")
 SHIFTS = range(100, 4000, 100)
 
 
@@ -118,7 +120,11 @@ def check_keys(home: str, user: str) -> list[dict[str, str]]:
     """Whether each key file is a private file of the node's user that holds secrets."""
     found = []
     owner = machine.uid_of(user)
-    for path in sorted(glob.glob(os.path.join(glob.escape(home), "etc", "keys", "*.key"))):
+    # Other names are no node's, and would stand in commands that a person is told to type.
+    keys = [
+        path for path in glob.glob(os.path.join(glob.escape(home), "etc", "keys", "*.key")) if KEY_NAME.search(path)
+    ]
+    for path in sorted(keys):
         status = os.lstat(path)
         mode = stat.S_IMODE(status.st_mode)
         if not stat.S_ISREG(status.st_mode):
@@ -126,7 +132,7 @@ def check_keys(home: str, user: str) -> list[dict[str, str]]:
         elif owner is not None and status.st_uid != owner:
             whom = user or whoami()
             wrong = f"belongs to uid {status.st_uid}, not {whom}"
-            found.append(finding(path, wrong, f"chown {user or owner} {path}"))
+            found.append(finding(path, wrong, f"chown -h {user or owner} {path}"))
         elif mode != 0o600:
             found.append(finding(path, f"has the mode {mode:04o}, a key must be 0600", f"chmod 600 {path}"))
         else:

@@ -95,6 +95,9 @@ class Releases:
             if on_trial:
                 # An older runtime may refuse what a newer configuration says, so both go back together.
                 durable.replace(self._trial(self.digest), read(self.configuration))
+            elif os.path.exists(self._trial(self.digest)):
+                # Left of one that it did not stand.
+                os.unlink(self._trial(self.digest))
         durable.switch_link(self.current, f"releases/{self.digest}")
 
     def is_on_trial(self) -> bool:

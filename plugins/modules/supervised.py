@@ -113,8 +113,12 @@ class Program:
         wanted = base64.b64decode(content)
         if self._read(path) == wanted:
             return False
-        self._do(f"wrote {os.path.relpath(path, self.home)}", lambda: durable.replace(path, wanted))
+        self._do(f"wrote {os.path.relpath(path, self.home)}", lambda: self._replace(path, wanted))
         return True
+
+    def _replace(self, path: str, content: bytes) -> None:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        durable.replace(path, content)
 
     def _read(self, path: str) -> bytes | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -52,8 +53,21 @@ def test_sizes_of_the_house() -> None:
         assert len(path.read_text().splitlines()) <= 60, path
     tasks = [task for path in REPOSITORY.glob("roles/*/tasks/*.yml") for task in yaml.safe_load(path.read_text())]
     assert sum(1 for task in tasks if {"ansible.builtin.command", "ansible.builtin.shell"} & set(task)) <= 8
-    for path in [*REPOSITORY.glob("plugins/*/*.py"), *REPOSITORY.glob("tools/*.py")]:
-        assert len(path.read_text().splitlines()) <= 350, path
+    for folder in ("plugins", "tools", "runtime/src", "bench", "molecule", "tests"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 350, path
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "service"])
+def test_no_other_role_names_a_service_manager(role: str) -> None:
+    """What keeps programs running is the role service's business: others name none, but for the choice that is an operator's."""
+    manager = re.compile(
+        r"launchd|launchctl|supervisor|systemctl|systemd-run|systemd/system|LaunchDaemons", re.IGNORECASE
+    )
+    for part in ("defaults", "handlers", "tasks", "templates", "vars"):
+        for path in (REPOSITORY / "roles" / role / part).rglob("*.*"):
+            for line in path.read_text().splitlines():
+                assert line.startswith("outlast_service_manager: ") or not manager.search(line), f"{path}: {line}"
 
 
 @pytest.mark.parametrize("inventory", ["inventory/local", "inventory/sample"])
@@ -70,7 +84,7 @@ def test_make_alone_lists_the_targets(clone: Clone) -> None:
     """`make` changes nothing and names every target that a person may type."""
     done = clone.run("make")
     assert done.code == 0
-    for target in ("up", "down", "status", "clean", "test", "lint", "bench", "build"):
+    for target in ("up", "down", "status", "clean", "test", "molecule", "images", "lint", "bench", "build"):
         assert f"make {target} " in done.text
 
 

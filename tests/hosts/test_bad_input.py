@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from support.hosts import Hosts
 from support.machine import REPOSITORY, Machine, checked
-from support.on_hosts import changed
+from support.on_hosts import bent, changed
 
-UNIT = "/etc/systemd/system/outlast-runtime.service"
+UNITS = {
+    "axiom": ("/etc/systemd/system/outlast-runtime.service", "# canary-edit"),
+    "coz": ("/Library/LaunchDaemons/outlast.runtime.plist", "<!-- canary-edit -->"),
+}
 OLD = "sys.version_info = type('version_info', (tuple,), {'major': 3, 'minor': 9})((3, 9, 2, 'final', 0))"
 NARROW = "sys.maxsize = 2**31 - 1"
 LATE = "real = time.time; time.time = lambda: real() + 3600"
 LIMIT_S = 900.0
-
-
-@contextmanager
-def bent(machine: Machine, **variables: Any) -> Iterator[None]:
-    """The inventory with other variables for one host, which is reached over connections of its own meanwhile."""
-    control = Path(tempfile.mkdtemp(prefix="ol-"))
-    file = Path(machine.folder, "inventory/host_vars", f"{machine.name}.yml")
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(yaml.safe_dump({"ansible_control_path_dir": str(control), **variables}))
-    try:
-        yield
-    finally:
-        file.unlink()
-        shutil.rmtree(control)
 
 
 @contextmanager
@@ -182,14 +167,16 @@ def test_service_manager_of_another_system(hosts: Hosts, axiom: Machine) -> None
         assert_refused(hosts, "axiom: outlast_service_manager", "launchd is not what runs this machine")
 
 
-def test_unit_file_that_was_edited(hosts: Hosts, axiom: Machine) -> None:
-    """A unit file edited by hand is reported, put right and kept; the service runs as the inventory says."""
-    axiom.console("sh", "-c", f"echo '# canary-edit' >>{UNIT}")
+@pytest.mark.parametrize("name", UNITS)
+def test_unit_file_that_was_edited(hosts: Hosts, name: str) -> None:
+    """A unit file or property list edited by hand is reported, put right and kept; the service runs as the inventory says."""
+    machine, (unit, edit) = hosts[name], UNITS[name]
+    machine.console("sh", "-c", f"echo '{edit}' >>{unit}")
     done = hosts.play("site.yml")
     assert done.returncode == 0, done.stdout
-    assert "outlast-runtime.service: edited by hand" in " ".join(done.stdout.split())
-    assert "canary-edit" not in axiom.console("cat", UNIT)
-    assert axiom.console("grep", "-rl", "canary-edit", f"{axiom.variables['outlast_home']}/etc/replaced")
+    assert f"{Path(unit).name}: edited by hand" in " ".join(done.stdout.split())
+    assert "canary-edit" not in machine.console("cat", unit)
+    assert machine.console("grep", "-rl", "canary-edit", f"{machine.variables['outlast_home']}/etc/replaced")
     assert_well(hosts)
 
 

@@ -45,7 +45,7 @@ def with_key(coz: Machine, axiom: Machine, *words: str, program: str = "ssh") ->
 def unit(coz: Machine) -> str:
     """An artifact on axiom, of a task that coz handed over."""
     said = outlast(coz, "handoff", "axiom", "host report")
-    found = re.search(r"bring it here: outlast fetch axiom (\S+)", said)
+    found = re.search(r"bring it to coz: outlast fetch axiom (\S+)", said)
     assert found, said
     return found[1]
 

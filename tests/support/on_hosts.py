@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from .hosts import Hosts, Machine
 
-__all__ = ["axiom", "changed", "coz", "hosts", "outlast", "pytest_runtest_makereport"]
+__all__ = ["axiom", "bent", "changed", "coz", "hosts", "outlast", "pytest_runtest_makereport"]
 
 _PAIR = {"axiom": "pi-amd64", "coz": "mac-amd64"}
 
@@ -53,6 +56,20 @@ def outlast(machine: Machine, *words: str, check: bool = True) -> str:
     """Type ``outlast ...`` on a host as its node's user. Raises Trouble where it fails."""
     home = machine.variables["outlast_home"]
     return machine.console("sudo", "-u", "outlast", "/usr/local/bin/outlast", "--home", home, *words, check=check)
+
+
+@contextmanager
+def bent(machine: Machine, **variables: Any) -> Iterator[None]:
+    """The inventory with other variables for one host, which is reached over connections of its own meanwhile."""
+    control = Path(tempfile.mkdtemp(prefix="ol-"))
+    file = Path(machine.folder, "inventory/host_vars", f"{machine.name}.yml")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump({"ansible_control_path_dir": str(control), **variables}))
+    try:
+        yield
+    finally:
+        file.unlink()
+        shutil.rmtree(control)
 
 
 def changed(printed: str) -> int:

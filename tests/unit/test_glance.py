@@ -75,6 +75,14 @@ def test_a_pipe_in_place_of_a_file_stops_nobody(home: Path) -> None:
     assert seen == {"etc/keys/axiom.key": {"kind": "other", "mode": "0600", **MINE}}
 
 
+@pytest.mark.timeout(20)
+def test_a_file_without_an_end_is_not_read(home: Path) -> None:
+    """An agent may write there: what is too large to be anything of ours is told without a digest."""
+    with open(home / "etc/keys/axiom.key", "wb") as file:
+        file.truncate(1 << 40)
+    assert "sha256" not in glance.glance(Local(), str(home), ["etc/keys/*.key"])["etc/keys/axiom.key"]
+
+
 def test_without_a_release_nothing_is_seen(tmp_path: Path) -> None:
     """Before the first run there is nothing to compare, and that is no error."""
     assert glance.glance(Local(), str(tmp_path), ["."]) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -137,6 +138,26 @@ def test_what_cannot_be_loaded_is_taken_back_at_once(machine: Machine) -> None:
     with pytest.raises(rollback.TrialTrouble, match="syntax error; nothing was changed"):
         machine.trial.begin(change, [*machine.reload, refuse], 60, str(machine.root / "trash"))
     assert machine.is_before()
+
+
+def test_a_full_disk_does_not_keep_it_from_being_taken_back(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was before comes back without a byte being written, also where that was cut off and is tried again."""
+    machine.watch()
+    machine.begin(3600)
+    machine.stop(reboot=False)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(rollback.Trial, "_reload", full)
+        with pytest.raises(OSError):
+            machine.trial.undo()
+    really = rollback.put
+    monkeypatch.setattr(rollback, "put", lambda path, content, *rest: full() if content else really(path, None, 0))
+    machine.trial.undo()
+    assert machine.is_before()
+    assert sorted(path.name for path in machine.old.parent.iterdir()) == ["old.conf"]
 
 
 def test_a_second_trial_starts_from_what_was_before_the_first(machine: Machine) -> None:

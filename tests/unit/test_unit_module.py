@@ -102,6 +102,7 @@ def test_all_is_well_where_the_runtime_has_all_that_lies_there(home: Path) -> No
         ("echo '{half' > run/loaded", "run/loaded"),
         ("echo '[]' > run/loaded", "run/loaded"),
         ("echo '{\"pid\": 7}' > run/loaded", "run/loaded"),
+        ("head -c 200000 /dev/zero | tr '\\0' '[' > run/loaded", "run/loaded"),
     ],
 )
 def test_whatever_it_did_not_start_with_is_found(home: Path, change: str, found: str) -> None:
@@ -142,6 +143,28 @@ def test_nobody_is_kept_waiting(home: Path, place: str) -> None:
     (home / "run/loaded").unlink()
     (home / "run/loaded").write_text(json.dumps(say_zero))
     assert outdated(home) == "/dev/zero"
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 5000])
+def test_a_path_that_nobody_can_open_is_no_file(home: Path, path: str) -> None:
+    """Whatever an agent writes there, the look comes to an end."""
+    say(home, files={path: "x"})
+    assert outdated(home) == path
+
+
+@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="only Linux can look at what it then opens")
+def test_what_is_no_file_is_not_even_opened(home: Path, tmp_path: Path) -> None:
+    """Opening some devices is an act: here a pipe, whose writer would see that somebody came."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["/bin/sh", "-c", "echo > pipe"], cwd=tmp_path)
+    try:
+        say(home, files={str(tmp_path / "pipe"): "x"})
+        assert outdated(home) == str(tmp_path / "pipe")
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(0.3)
+    finally:
+        writer.kill()
+        writer.wait()
 
 
 SHOW = """Id=outlast-runtime.service

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plugins.plugin_utils import verdict
+from plugins.plugin_utils import table, verdict
 
 CHANNEL = {"sent": 1, "received": 1, "last_sent": "2026-01-01T06:50:32Z", "last_received": None}
 GOOD, BAD = {"ok": True, "ms": 2.5, "skew_s": 0.0}, {"ok": False, "error": "no route"}
@@ -59,3 +59,10 @@ def test_who_was_left_out() -> None:
     assert (gone["health"], gone["mend"]) == ("unreachable", "wake it; when it is back, run the same command again")
     failed = verdict.missed("axiom", {})
     assert (failed["health"], failed["mend"]) == ("left out", "put that right and run the same command again")
+
+
+def test_what_a_node_says_drives_nobodys_terminal() -> None:
+    """Agents can answer in their node's place: control characters and line breaks of theirs are spaces."""
+    found = {"host": "axiom", "field": "x", "wrong": "\x1b]52;c;eA==\x07", "mend": "a\nb"}
+    assert all(line.isprintable() for line in table.findings([found]))
+    assert all(line.isprintable() for line in table.table(["node"], [["\x1b[2J"]]))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import plistlib
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 from support.hosts import Hosts, Machine
@@ -48,6 +51,16 @@ def test_the_daemon_starts_before_anyone_logs_in(coz: Machine) -> None:
     plist = "/Library/LaunchDaemons/outlast.runtime.plist"
     assert coz.console("find", plist, "-user", "root", "-perm", "0644")
     assert coz.inside.file(plist).contains("<key>UserName</key>")
+
+
+def test_every_definition_of_a_daemon_is_a_property_list(coz: Machine, tmp_path: Path) -> None:
+    """What site.yml wrote for launchd is read by plistutil as Python reads it: two readers that know nothing of each other."""
+    listed = coz.console("sh", "-c", "ls /Library/LaunchDaemons/outlast.*.plist").split()
+    assert "/Library/LaunchDaemons/outlast.runtime.plist" in listed
+    for path in listed:
+        text, binary = coz.console("cat", path), tmp_path / Path(path).name
+        subprocess.run(["plistutil", "-i", "-", "-f", "bin", "-o", binary], input=text.encode(), check=True)
+        assert plistlib.loads(binary.read_bytes()) == plistlib.loads(text.encode()), path
 
 
 def test_what_root_executes_is_not_the_agents_to_write(machine: Machine) -> None:

@@ -6,6 +6,7 @@ Rules kept here: no other module spells a path below the home. Left to others: m
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,15 @@ class Home:
     """The home of one node."""
 
     root: Path
+
+    @property
+    def node(self) -> str:
+        """The node's name, also where the rest of its configuration is wrong; where it cannot be read, the folder's."""
+        try:
+            named = re.search(r"^node: *([a-z0-9-]+)", self.config.read_text(encoding="utf-8"), re.MULTILINE)
+        except (OSError, UnicodeDecodeError):
+            named = None
+        return named[1] if named else self.root.name
 
     @property
     def config(self) -> Path:
@@ -129,20 +139,26 @@ def find_home(home: str | None, node: str | None) -> Home:
     """Find the home that is meant: by path, by OUTLAST_HOME, by a node's name, or that of this very installation.
 
     A node's name is looked up in ``.outlast/NAME`` of this folder and the ones above it, then beside the running virtual
-    environment. Raises BadInput.
+    environment; that of this very installation is known as well. Raises BadInput.
     """
     if home is not None:
         if not _is_home(Path(home)):
             raise BadInput("--home", f"no node lives in {home}", "name the folder that holds etc/node.yml")
         return Home(Path(home).resolve())
     installed = Path(sys.prefix).resolve()
+    # A node's own environment is HOME/releases/DIGEST.
+    mine = Home(installed.parent.parent)
+    is_mine = installed.parent.name == "releases" and _is_home(mine.root)
     places = [*(folder / ".outlast" for folder in (Path.cwd(), *Path.cwd().parents)), installed.parent / ".outlast"]
     if node is not None:
         for place in places:
             if _is_home(place / node):
                 return Home((place / node).resolve())
+        if is_mine and mine.node == node:
+            return mine
         known = sorted(
             {child.name for place in places if place.is_dir() for child in place.iterdir() if _is_home(child)}
+            | ({mine.node} if is_mine else set())
         )
         mend = f"one of: {', '.join(known)}" if known else "run `make up` first, or give --home"
         raise BadInput("--node", f"no node {node} here", mend)
@@ -150,8 +166,6 @@ def find_home(home: str | None, node: str | None) -> Home:
         if not _is_home(Path(named)):
             raise BadInput("OUTLAST_HOME", f"no node lives in {named}", "name the folder that holds etc/node.yml")
         return Home(Path(named).resolve())
-    # A node's own environment is HOME/releases/DIGEST.
-    own = installed.parent.parent
-    if installed.parent.name == "releases" and _is_home(own):
-        return Home(own)
+    if is_mine:
+        return mine
     raise BadInput("--node", "which node is meant is not clear", "say --node NAME, --home PATH, or set OUTLAST_HOME")

@@ -21,6 +21,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and exit."""
     from outlast.cli.commands import outlast
+    from outlast.cli.show import plain
     from outlast.cli.talk import NotRunning
 
     as_json = "--json" in sys.argv[1:]
@@ -54,7 +55,7 @@ def main() -> None:
     except Exception as wrong:  # noqa: BLE001 (the last line of defence: a person sees one line)
         code, error = 1, OutlastError(f"a defect in outlast itself: {wrong!r}")
     if error is not None:
-        print(f"outlast: {error}", file=sys.stderr)
+        print(plain(f"outlast: {error}"), file=sys.stderr)
         if as_json:
             print(msgspec.json.encode(_fields(error)).decode())
     sys.exit(code)

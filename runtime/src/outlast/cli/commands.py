@@ -13,7 +13,7 @@ import msgspec
 from click.shell_completion import get_completion_class
 
 from outlast import __version__
-from outlast.cli.show import event_line, status_lines
+from outlast.cli.show import event_line, status_lines, tell
 from outlast.cli.tail import follow
 from outlast.cli.talk import NotRunning, order
 from outlast.config import Config, load_config
@@ -76,15 +76,15 @@ def status(where: _Where, as_json: bool) -> int:
         found = order(home, "GET", "/status")
     except NotRunning as error:
         if as_json:
-            _print({"node": home.root.name, "alive": False, "ready": False, "reasons": ["not running"]})
+            _print({"node": home.node, "alive": False, "ready": False, "reasons": ["not running"]})
         else:
-            click.echo(f"{home.root.name}: not running", err=True)
-            click.echo(f"outlast: {error}", err=True)
+            tell(f"{home.node}: not running", err=True)
+            tell(f"outlast: {error}", err=True)
         return 3
     if as_json:
         _print(found)
     else:
-        click.echo("\n".join(status_lines(found, time.time())))
+        tell("\n".join(status_lines(found, time.time())))
     return 0 if found["ready"] else 1
 
 
@@ -101,7 +101,7 @@ def ping(where: _Where, peer: str, as_json: bool) -> int:
     if as_json:
         _print(answer)
     else:
-        click.echo(f"{peer} answered in {answer['ms']} ms, signed; its clock is {answer['skew_s']:+.3f} s from ours")
+        tell(f"{peer} answered in {answer['ms']} ms, signed; its clock is {answer['skew_s']:+.3f} s from ours")
     return 0
 
 
@@ -130,20 +130,20 @@ def handoff(where: _Where, peer: str, task: str, wait: str, no_wait: bool, as_js
     deadline = time.monotonic() + seconds
     found = order(home, "POST", "/handoff", {"unit": unit, "peer": peer, "task": task})
     if not as_json:
-        click.echo(f"handed to {peer} as {unit}" + ("" if no_wait else ", waiting for its confirmation"), err=True)
+        tell(f"handed to {peer} as {unit}" + ("" if no_wait else ", waiting for its confirmation"), err=True)
     told = ""
     while found["status"] == "open" and (left := deadline - time.monotonic()) > 0:
         try:
             found = order(home, "POST", "/wait", {"unit": unit, "seconds": min(left, 5.0)})
             if found["status"] == "open" and not as_json and (news := _progress(home, peer)) != told:
                 told = news
-                click.echo(told, err=True)
+                tell(told, err=True)
         except NotRunning:
             # The node is being started again; what was handed is on its disk.
             time.sleep(min(left, 0.2))
     code = _ended(found, peer, as_json, no_wait)
     if not as_json and found["status"] == "done" and (known := config.peers.get(peer)) and known.ssh:
-        click.echo(f"bring it here: outlast fetch {peer} {unit}")
+        tell(f"bring it to {config.node}: outlast fetch {peer} {unit}")
     return code
 
 
@@ -178,11 +178,11 @@ def _ended(found: dict[str, Any], peer: str, as_json: bool, no_wait: bool) -> in
     if as_json:
         _print(found)
     elif state == "done":
-        click.echo(f"done: {found['detail']}\n{peer} keeps it in workspace/artifacts/{found['unit']}/")
+        tell(f"done: {found['detail']}\n{peer} keeps it in workspace/artifacts/{found['unit']}/")
     elif state != "open":
-        click.echo(f"{state}: {found['detail']}")
+        tell(f"{state}: {found['detail']}")
     elif not no_wait:
-        click.echo(f"{found['unit']} is not confirmed yet; it goes on: outlast show {found['unit']}", err=True)
+        tell(f"{found['unit']} is not confirmed yet; it goes on: outlast show {found['unit']}", err=True)
     if state == "open":
         return 0 if no_wait else 4
     return 0 if state == "done" else 1
@@ -203,8 +203,8 @@ def show(where: _Where, unit: str, as_json: bool) -> int:
         _print(found)
     else:
         direction = "from" if found["kind"] == "task" else "to"
-        click.echo(f"{unit} {direction} {found['peer']}, since {found['since']}: {found['what']}")
-        click.echo(f"{found['status']}{': ' if found['detail'] else ''}{found['detail']} {found['ended']}".rstrip())
+        tell(f"{unit} {direction} {found['peer']}, since {found['since']}: {found['what']}")
+        tell(f"{found['status']}{': ' if found['detail'] else ''}{found['detail']} {found['ended']}".rstrip())
     return {"open": 4, "done": 0}.get(found["status"], 1)
 
 
@@ -243,9 +243,9 @@ def tail(where: _Where, lines: int, no_follow: bool, as_json: bool) -> int:
             click.echo(line)
             continue
         try:
-            click.echo(event_line(msgspec.json.decode(line)))
+            tell(event_line(msgspec.json.decode(line)))
         except (msgspec.MsgspecError, KeyError, ValueError, TypeError):
-            click.echo(line)
+            tell(line)
     return 0
 
 
@@ -260,7 +260,7 @@ def resume(where: _Where, reason: str, as_json: bool) -> int:
     if as_json:
         _print(found)
     else:
-        click.echo(f"{found['node']} is in mode {found['mode']}")
+        tell(f"{found['node']} is in mode {found['mode']}")
     return 0 if found["mode"] != "emergency" else 1
 
 
@@ -280,10 +280,10 @@ def verify(where: _Where, as_json: bool) -> int:
     else:
         for peer, answer in sorted(report["pings"].items()):
             if answer["ok"]:
-                click.echo(f"{peer}: signed round trip in {answer['ms']} ms")
+                tell(f"{peer}: signed round trip in {answer['ms']} ms")
         for finding in report["findings"]:
-            click.echo(f"{finding['field']}: {finding['wrong']}; {finding['mend']}", err=True)
-        click.echo(f"{report['node']}: {'all well' if report['ok'] else 'not well, see above'}")
+            tell(f"{finding['field']}: {finding['wrong']}; {finding['mend']}", err=True)
+        tell(f"{report['node']}: {'all well' if report['ok'] else 'not well, see above'}")
     return 0 if report["ok"] else 1
 
 
@@ -305,7 +305,7 @@ def config_check(where: _Where, file: Path | None, as_json: bool) -> int:
     if as_json:
         _print({"ok": True, "node": loaded.node})
     else:
-        click.echo(f"the configuration of {loaded.node} is right")
+        tell(f"the configuration of {loaded.node} is right")
     return 0
 
 
@@ -330,7 +330,7 @@ def keys_init(where: _Where, as_json: bool) -> int:
     if as_json:
         _print({"changed": changed, "path": str(path)})
     else:
-        click.echo(f"{'made' if changed else 'kept'} {path}")
+        tell(f"{'made' if changed else 'kept'} {path}")
     return 0
 
 

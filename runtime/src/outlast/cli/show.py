@@ -6,11 +6,23 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import click
+
 from outlast.core.record import one_line
 
-__all__ = ["ago", "event_line", "status_lines", "table"]
+__all__ = ["ago", "event_line", "plain", "status_lines", "table", "tell"]
 
 _SHOWN = 5
+
+
+def plain(text: str) -> str:
+    """Text that no terminal takes for an order: agents can write what the command reads, and answer in the node's place."""
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in text)
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """Print a text for people, on standard error where it is about trouble."""
+    click.echo(plain(text), err=err)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

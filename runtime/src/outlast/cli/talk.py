@@ -36,14 +36,14 @@ def order(home: Home, method: str, path: str, body: object = None, *, seconds: f
         )
     except (PeerError, HttpError) as error:
         raise NotRunning(
-            f"{home.root.name} is not running (or not as you): {error}; "
+            f"{home.node} is not running (or not as you): {error}; "
             "wait a few seconds, it may be starting again; else run ansible-playbook site.yml"
         ) from error
     try:
         answer: dict[str, Any] = msgspec.json.decode(response.body, type=dict)
     except msgspec.MsgspecError:
         raise ControlError(
-            f"{home.root.name} could not answer (HTTP {response.status}); try again in a moment"
+            f"{home.node} could not answer (HTTP {response.status}); try again in a moment"
         ) from None
     if response.status == 400:
         raise BadInput(answer["field"], answer["wrong"], answer["mend"])

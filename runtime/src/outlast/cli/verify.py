@@ -41,7 +41,8 @@ def check(home: Home, config: Config) -> dict[str, Any]:
             find(
                 f"peers.{peer}",
                 str(error),
-                f"see that {peer} runs, then run ansible-playbook site.yml: it brings keys up to date",
+                f"see that {peer} runs and has room on its disk, and what `outlast status` says of {config.node}; "
+                "then run ansible-playbook site.yml: it brings keys and addresses up to date",
             )
     # Once more, so that the pings are in it.
     return {

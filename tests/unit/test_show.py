@@ -1,0 +1,10 @@
+"""What the command prints for people."""
+
+from __future__ import annotations
+
+from outlast.cli.show import plain
+
+
+def test_nothing_that_a_terminal_must_understand() -> None:
+    """Control characters, which agents may have written, are spaces; lines stay lines."""
+    assert plain("\x1b]52;c;eA==\x07 a\nb\r\x9b") == " ]52;c;eA==  a\nb  "
