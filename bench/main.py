@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description="Measure the goals beside their peers.")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements: under a minute")
     parser.add_argument("--window", type=float, metavar="S", help="seconds to watch idle nodes for (60; quick: 10)")
+    parser.add_argument("--only", choices=("nodes", "hosts"), help="nodes of this machine, or hosts reached over SSH")
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         # Who started us in the background may have had SIGINT ignored, and that is kept.
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, _interrupt)
     try:
         with tempfile.TemporaryDirectory(prefix="ol-", ignore_cleanup_errors=True) as folder:
-            return _Bench(Path(folder).resolve(), options.quick, options.window).run()
+            return _Bench(Path(folder).resolve(), options.quick, options.window).run(options.only)
     except KeyboardInterrupt:
         say("interrupted; what was started is stopped")
         return 130
@@ -72,9 +73,20 @@ class _Bench:
         self._idlers: list[Idler] = []
         self._missing: dict[str, str] = {}
 
-    def run(self) -> int:
-        """Measure all, print the table, and return the exit code."""
+    def run(self, only: str | None = None) -> int:
+        """Measure all, or one part, print the table, and return the exit code."""
         began, load = time.monotonic(), os.getloadavg()[0]
+        rows = self._nodes() if only != "hosts" else []
+        if only == "hosts" or not (only or self._quick):
+            # Alone on the machine: what idles is down by now.
+            rows += self._try("site.yml over SSH", lambda: site(self._folder("hosts"), 1 if self._quick else 3))
+        print(f"{_machine(load)}; {'quick run, ' if self._quick else ''}{time.monotonic() - began:.0f} s\n")
+        print(render(rows), flush=True)
+        if self._failed:
+            say(f"failed, see above: {', '.join(self._failed)}")
+        return 1 if self._failed else 0
+
+    def _nodes(self) -> list[Row]:
         with contextlib.ExitStack() as stack:
             # What idles is started first, so that it has settled by the time it is watched.
             self._try("idle nodes", lambda: self._start(stack))
@@ -84,15 +96,7 @@ class _Bench:
                 *play,
                 *self._try("hand-off", lambda: hand_offs(self._folder("hand"), 100, 3 if self._quick else 10)),
             ]
-            rows = [*self._try("idle", self._watch), *rows]
-        if not self._quick:
-            # Alone on the machine: what idles is down by now.
-            rows += self._try("site.yml over SSH", lambda: site(self._folder("hosts"), 3))
-        print(f"{_machine(load)}; {'quick run, ' if self._quick else ''}{time.monotonic() - began:.0f} s\n")
-        print(render(rows), flush=True)
-        if self._failed:
-            say(f"failed, see above: {', '.join(self._failed)}")
-        return 1 if self._failed else 0
+            return [*self._try("idle", self._watch), *rows]
 
     def _folder(self, name: str) -> Path:
         folder = self._root / name

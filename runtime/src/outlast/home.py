@@ -132,7 +132,8 @@ class Home:
 
 
 def _is_home(path: Path) -> bool:
-    return (path / "etc" / "node.yml").is_file()
+    # A folder that others closed, such as somebody's home that sudo was called in, holds no node for us.
+    return os.path.isfile(path / "etc" / "node.yml")
 
 
 def find_home(home: str | None, node: str | None) -> Home:
@@ -157,7 +158,7 @@ def find_home(home: str | None, node: str | None) -> Home:
         if is_mine and mine.node == node:
             return mine
         known = sorted(
-            {child.name for place in places if place.is_dir() for child in place.iterdir() if _is_home(child)}
+            {child.name for place in places for child in place.glob("*") if _is_home(child)}
             | ({mine.node} if is_mine else set())
         )
         mend = f"one of: {', '.join(known)}" if known else "run `make up` first, or give --home"
