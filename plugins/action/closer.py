@@ -16,7 +16,7 @@ from ansible_collections.outlast.agents.plugins.plugin_utils import glance
 LOOK = Path(glance.__file__).with_name("look_closer.py")
 # What it means that the service manager's module would take a step.
 LACKS = {
-    "load": "would not be started with the machine, or not as it is defined now",
+    "load": "the service manager does not know it as it is defined now, or would not start it with the machine",
     "rearm": "was given up by the service manager",
     "start": "does not run",
     "restart": "runs with something else than what is on the disk now",

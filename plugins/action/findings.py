@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
                 Display().display(f"preflight: {', '.join(here)}: nothing stands in the way", color="green")
             return result
         found = away + found
-        count = f"{len(found)} finding{'s' if len(found) > 1 else ''}, nothing was changed"
+        count = f"{table.counted(found)}, nothing was changed"
         Display().display("\n".join([f"preflight: {count}", *table.findings(found)]), color="red")
         result.update(failed=True, msg=f"preflight: {count}, see above")
         return result

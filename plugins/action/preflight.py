@@ -14,7 +14,8 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible_collections.outlast.agents.plugins.plugin_utils import quantity, reach, specs
+from ansible_collections.outlast.agents.plugins.action import defences
+from ansible_collections.outlast.agents.plugins.plugin_utils import firewall, quantity, reach, specs
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
@@ -32,7 +33,7 @@ class ActionModule(ActionBase):
         values, found = self._values(task_vars)
         set_here = [name for name in task_vars if name.startswith(specs.PREFIX)]
         found += specs.check(set_here, values)
-        found += self._check_names(task_vars, values) + self._check_managed(values)
+        found += self._check_names(task_vars, values) + self._check_managed(values) + _check_machine(values)
         arguments = self._node_arguments(task_vars["inventory_hostname"], values, found)
         result.update(changed=False, findings=found, away={})
         if arguments is not None:
@@ -145,3 +146,32 @@ class ActionModule(ActionBase):
             "managed": boolean(values.get("outlast_manage_machine", False), strict=False),
             "wheelhouse": str(values.get("outlast_wheelhouse", "")),
         }
+
+
+def _check_machine(values: dict[str, Any]) -> list[dict[str, str]]:
+    """What is for the machine itself, where a mistake would show only when half of it is provisioned."""
+    if not boolean(values.get("outlast_manage_machine", False), strict=False):
+        return []
+    found = []
+    if values.get("outlast_log_limit"):
+        try:
+            quantity.size_bytes(values["outlast_log_limit"])
+        except ValueError as error:
+            found.append(specs.finding("outlast_log_limit", str(error), "write it like 200MiB"))
+    times = {"limit": values.get("outlast_trial", "60s"), "restart": values.get("outlast_reboot_time", "")}
+    lines = [defences.unfit(times)]
+    for name in ("ssh_from", "open_ports"):
+        listed = values.get(f"outlast_{name}", [])
+        asked = {"ssh_from": [], "open_ports": [], name: listed}
+        try:
+            if not isinstance(listed, list):
+                raise ValueError(f"outlast_{name}: {listed!r} is no list; mend: write [{listed}]")
+            firewall.rules(node=("", 0), ssh_ports=[], operator="", peers={}, **asked)
+        except ValueError as error:
+            lines.append(str(error))
+    found += [specs.parted(line) for line in lines if line]
+    mesh = values.get("outlast_mesh")
+    if isinstance(mesh, dict) and mesh.get("kind") and not values.get("outlast_mesh_address"):
+        mend = "give this node one, such as 10.77.0.1, or set outlast_mesh: {} for it"
+        found.append(specs.finding("outlast_mesh_address", "is not set, and outlast_mesh is", mend))
+    return found

@@ -50,9 +50,13 @@ class ActionModule(ActionBase):
         well = len(seen) - len({one["host"] for one in found})
         colour = "green" if well == len(everyone) else "red"
         shown.display(f"\n{well} of {len(everyone)} nodes are well", color=colour)
-        shown.display("\n".join(["", "what next:", *(f"  {line}" for line in self._task.args["next"]), ""]))
+        # Where something is wrong, its mend is what comes next.
+        further = (
+            ["what next:", *(f"  {line}" for line in self._task.args["next"]), ""] if well == len(everyone) else []
+        )
+        shown.display("\n".join(["", *further]))
         if found and self._task.args.get("strict", True):
-            result.update(failed=True, msg=f"verify: {len(found)} finding(s), listed above with their mends")
+            result.update(failed=True, msg=f"verify: {table.counted(found)}, with what mends it above")
         return result
 
     def _answers(self, which: str, hosts: Any, names: list[str]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ AWAY = (
     (
         r"waiting for privilege escalation prompt",
         "ansible_become",
-        "sudo did not answer in time",
+        "sudo did not answer in time, or {address} was cut off",
         "see that this comes back at once: {ssh} sudo true",
     ),
     (
@@ -97,6 +97,12 @@ UNASKED = (
         PYTHON,
     ),
     (r"SyntaxError|ImportError: .*importlib", "python", "is too old even to say so, 3.11 or newer is needed", PYTHON),
+    (
+        r"No start of json char found\s*$",
+        "node",
+        "let {user} in, but nothing came back of what was to run there",
+        "see that sudo lets {user} run everything there, and that Python starts: {ssh_t} sudo python3 -V",
+    ),
     (r"No space left on device", "disk", "is full, so that nothing can be looked at", "make room there: {ssh} df -h"),
     (r"Read-only file system", "disk", "is read-only", "see what it says: {ssh} dmesg; an SD card may be at its end"),
 )
@@ -124,6 +130,7 @@ class Way:
             "user": self.user or "this user",
             "target": target if plain else f"-p {self.port} {target}",
             "ssh": f"ssh {target}" if plain else f"ssh -p {self.port} {target}",
+            "ssh_t": f"ssh -t {target}" if plain else f"ssh -t -p {self.port} {target}",
             "entry": self.address if plain else f"'[{self.address}]:{self.port}'",
         }
 

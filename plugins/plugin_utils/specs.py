@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,26 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-__all__ = ["PREFIX", "check", "defaults", "finding", "options"]
+__all__ = ["PREFIX", "check", "defaults", "finding", "options", "parted"]
 
 PREFIX = "outlast_"
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Set in shipped inventories to compute other variables from.
 HELPERS = frozenset({"outlast_port_base"})
+# What a type is called by those who write inventories.
+CALLED = {"int": "a whole number", "bool": "yes or no", "str": "text", "list": "a list", "dict": "a mapping"}
 
 
 def finding(field: str, wrong: str, mend: str) -> dict[str, str]:
     """One thing that is wrong, and what to do about it."""
     return {"field": field, "wrong": wrong, "mend": mend}
+
+
+def parted(line: str) -> dict[str, str]:
+    """The finding in a line that reads `field: what is wrong; mend: what to do`."""
+    field, _, rest = line.partition(": ")
+    wrong, _, mend = rest.partition("; mend: ")
+    return finding(field, wrong, mend)
 
 
 @functools.cache
@@ -71,9 +81,22 @@ def _unfit(values: Mapping[str, Any]) -> list[dict[str, str]]:
             continue
         # One at a time: the validator's messages do not say which variable they are about.
         result = ArgumentSpecValidator({name: spec}).validate({name: values[name]})
-        mend = f"it is to be {spec['type']}: {' '.join(_words(spec))}"
-        found += [finding(name, message.rstrip("."), mend) for message in result.error_messages]
+        mend = f"write {CALLED.get(spec['type'], spec['type'])}: {' '.join(_words(spec))}"
+        found += [finding(name, _plainly(name, message, values[name]), mend) for message in result.error_messages]
     return found
+
+
+def _plainly(name: str, message: str, value: Any) -> str:
+    """What the validator says, for somebody who knows the inventory and not the validator."""
+    if message.startswith(f"argument '{name}' is of type ") and isinstance(value, str):
+        return f"{value!r} does not fit"
+    if unknown := re.fullmatch(rf"{name}\.(\S+)\. Supported parameters include: (.+)\.", message):
+        return f"it knows no {unknown[1]}, only {unknown[2]}"
+    if refused := re.fullmatch(
+        rf"value of {name} must be one (?:or more )?of: (.+)(?:, got|[.] Got no match for): (.+)", message
+    ):
+        return f"{refused[2]} is none of {refused[1]}"
+    return message.rstrip(".")
 
 
 def _words(spec: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["findings", "table"]
+__all__ = ["counted", "findings", "table"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -15,15 +15,28 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def findings(found: Iterable[Mapping[str, str]]) -> list[str]:
-    """Two lines each: where and what is wrong, then the mend."""
+    """Two lines each: where and what is wrong, then the mend; what several hosts have in common is said once."""
     return [
-        line
-        for one in found
-        for line in (
-            plain(f"  {one['host']}: {one['field']}: {one['wrong']}"),
-            plain(f"    mend: {one['mend']}"),
-        )
+        plain(line)
+        for (field, wrong, mend), hosts in _together(found).items()
+        for line in (f"  {', '.join(hosts)}: {field}: {wrong}", f"    mend: {mend}")
     ]
+
+
+def counted(found: Iterable[Mapping[str, str]]) -> str:
+    """How many of them are shown."""
+    number = len(_together(found))
+    return f"{number} finding{'' if number == 1 else 's'}"
+
+
+def _together(found: Iterable[Mapping[str, str]]) -> dict[tuple[str, str, str], list[str]]:
+    """The hosts of each finding, in the order in which they were found."""
+    merged: dict[tuple[str, str, str], list[str]] = {}
+    for one in found:
+        hosts = merged.setdefault((one["field"], one["wrong"], one["mend"]), [])
+        if one["host"] not in hosts:
+            hosts.append(one["host"])
+    return merged
 
 
 def plain(text: str) -> str:

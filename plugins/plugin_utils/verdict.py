@@ -41,14 +41,16 @@ def problems(name: str, seen: dict[str, Any]) -> list[dict[str, str]]:
     if answer["away"]:
         return [{"host": name, **answer["away"]}]
     if "status" not in node:
-        wrong = node.get("wrong") or node.get("error") or "says nothing"
-        mend = node.get("mend") or ("make up" if answer["local"] else f"ansible-playbook site.yml -l {name}")
+        # What `outlast` says of trouble ends with its own mend. Without -l: others may lack a key of a node that is new.
+        said, _, advice = str(node.get("error") or "says nothing").partition("; ")
+        wrong = node.get("wrong") or said
+        mend = node.get("mend") or advice or ("make up" if answer["local"] else "ansible-playbook site.yml")
         return [{"host": name, "field": node.get("field", "node"), "wrong": wrong, "mend": mend}]
     asked = {peer for peer in seen if not seen[peer]["away"]}
     left_out = {f"peers.{peer}" for peer in node["pings"]} - {f"peers.{peer}" for peer in asked}
     found = [{"host": name, **one} for one in node["findings"] if one["field"] not in left_out]
     if answer["health"] != "ok" and not is_closed(name, seen):
-        mend = "see that the address and port can be reached from here"
+        mend = "see that outlast_address and outlast_port are right, and that the network lets that port through"
         found.append({"host": name, "field": "/healthz", "wrong": answer["health"], "mend": mend})
     return found
 
@@ -98,7 +100,10 @@ def row(name: str, seen: dict[str, Any]) -> tuple[str, ...]:
         listed({peer: clock(one["last_sent"]) for peer, one in channels.items()}, single),
         listed({peer: clock(one["last_received"]) for peer, one in channels.items()}, single),
         listed({peer: f"{one['ms']:.1f} ms" if one.get("ok") else "failed" for peer, one in pings.items()}, single),
-        listed({peer: f"{one['skew_s']:+.1f} s" if one.get("ok") else "-" for peer, one in pings.items()}, single),
+        listed(
+            {peer: f"{round(one['skew_s'], 1) + 0.0:+.1f} s" if one.get("ok") else "-" for peer, one in pings.items()},
+            single,
+        ),
         str(len(status["recovered"])),
     )
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from outlast.errors import BadInput
 from outlast.home import find_home
 

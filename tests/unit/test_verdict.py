@@ -61,6 +61,26 @@ def test_who_was_left_out() -> None:
     assert (failed["health"], failed["mend"]) == ("left out", "put that right and run the same command again")
 
 
+def test_trouble_that_the_node_told_of_has_one_mend() -> None:
+    """What `outlast` says ends with a mend, which is not said twice; a node that was never there is provisioned with all."""
+    told = {"node": {"error": "coz is not running; wait a few seconds"}, "away": {}, "local": False}
+    found = verdict.problems("coz", {"coz": told})[0]
+    assert (found["wrong"], found["mend"]) == ("coz is not running", "wait a few seconds")
+    new = {"node": {"error": "not installed"}, "away": {}, "local": False}
+    assert verdict.problems("coz", {"coz": new})[0]["mend"] == "ansible-playbook site.yml"
+
+
+def test_what_hosts_have_in_common_is_said_once() -> None:
+    """The same finding of two hosts is one, with both names; each other one stands alone."""
+    typo = {"field": "outlast_prot", "wrong": "unknown variable", "mend": "did you mean outlast_port?"}
+    found = [{"host": "coz", **typo}, {"host": "axiom", **typo}, {"host": "coz", **typo, "wrong": "is not set"}]
+    assert table.findings(found)[::2] == [
+        "  coz, axiom: outlast_prot: unknown variable",
+        "  coz: outlast_prot: is not set",
+    ]
+    assert table.counted(found) == "2 findings"
+
+
 def test_what_a_node_says_drives_nobodys_terminal() -> None:
     """Agents can answer in their node's place: control characters and line breaks of theirs are spaces."""
     found = {"host": "axiom", "field": "x", "wrong": "\x1b]52;c;eA==\x07", "mend": "a\nb"}

@@ -42,9 +42,7 @@ def order(home: Home, method: str, path: str, body: object = None, *, seconds: f
     try:
         answer: dict[str, Any] = msgspec.json.decode(response.body, type=dict)
     except msgspec.MsgspecError:
-        raise ControlError(
-            f"{home.node} could not answer (HTTP {response.status}); try again in a moment"
-        ) from None
+        raise ControlError(f"{home.node} could not answer (HTTP {response.status}); try again in a moment") from None
     if response.status == 400:
         raise BadInput(answer["field"], answer["wrong"], answer["mend"])
     if response.status == 502:
