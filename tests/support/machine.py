@@ -43,6 +43,7 @@ _EMULATED = {
     "systemd-journald.service": "LoadCredential=",
     "systemd-sysusers.service": "LoadCredential=",
     "systemd-tmpfiles-setup.service": "LoadCredential=",
+    "systemd-tmpfiles-clean.service": "LoadCredential=",
     "systemd-tmpfiles-setup-dev.service": "LoadCredential=",
 }
 

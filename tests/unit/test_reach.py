@@ -95,6 +95,11 @@ def test_a_host_that_is_away(said: str, field: str, wrong: str, mend: str) -> No
         ("OSError: [Errno 28] No space left on device: '/tmp/x'", "disk", "is full"),
         ("OSError: [Errno 30] Read-only file system: '/tmp/x'", "disk", "is read-only"),
         ("Traceback\n  KeyError: 'x'\n", "node", "KeyError: 'x'"),
+        (
+            "Module result deserialization failed: No start of json char found\n\n",
+            "node",
+            "nothing came back",
+        ),
         ("", "node", "it said nothing"),
     ],
 )
