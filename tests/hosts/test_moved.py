@@ -37,7 +37,7 @@ def test_a_node_with_a_new_address_is_found_again(hosts: Hosts, axiom: Machine, 
             for sender, peer in ways:
                 assert outlast(sender, "ping", peer)
                 assert outlast(sender, "fetch", peer)
-            rules = axiom.console("nft", "list", "table", "inet", "outlast")
+            rules = axiom.console("nft", "list", "table", "inet", "outlast").split()
             assert address in rules
             assert coz.address not in rules
             assert changed(hosts.play("site.yml").stdout) == 0

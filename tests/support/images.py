@@ -205,7 +205,8 @@ def _emulate(arch: str) -> None:
 
 def forget_emulation() -> None:
     """Take back what an emulated host needed."""
-    with contextlib.suppress(FileNotFoundError):
+    # This file system says "permission denied" of what is not there, because nothing can be made in it.
+    with contextlib.suppress(FileNotFoundError, PermissionError):
         (_BINFMT / _RULE).write_text("-1")
 
 
