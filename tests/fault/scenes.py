@@ -111,7 +111,7 @@ def closed_on(node: LiveNode, unit: str) -> str:
 def hand_over(coz: LiveNode) -> str:
     """Hand axiom a unit, as ``outlast handoff --no-wait`` does; its name. Raises OutlastError if that is refused."""
     unit = new_unit("coz", time.time(), secrets.randbits(18))
-    coz.order("POST", "/handoff", {"unit": unit, "peer": "axiom", "task": "host report"})
+    coz.order("handoff", {"unit": unit, "peer": "axiom", "task": "host report"})
     return unit
 
 

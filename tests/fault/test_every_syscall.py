@@ -51,7 +51,7 @@ def _hand_over(coz: LiveNode, axiom: LiveNode, victim: LiveNode) -> tuple[str, b
     unit = new_unit("coz", time.time(), random.SystemRandom().getrandbits(18))
     acknowledged = True
     try:
-        coz.order("POST", "/handoff", {"unit": unit, "peer": "axiom", "task": "host report"})
+        coz.order("handoff", {"unit": unit, "peer": "axiom", "task": "host report"})
     except OutlastError:
         acknowledged = False
     both = [coz, axiom]

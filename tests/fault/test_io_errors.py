@@ -123,11 +123,11 @@ def test_a_failing_disk_of_the_sender_acknowledges_nothing(tmp_path: Path, call:
             assert said.returncode == 1, said
             assert said.stderr.startswith("outlast: ") and said.stderr.count("\n") == 1
             with pytest.raises(OutlastError, match="could not be"):
-                coz.order("POST", "/handoff", again)
+                coz.order("handoff", again)
             with pytest.raises(OutlastError, match="could not be"):
-                coz.order("POST", "/handoff", again)
+                coz.order("handoff", again)
             assert not axiom.journal().count("INTENT")
-        coz.order("POST", "/handoff", again)
+        coz.order("handoff", again)
         until(lambda: closed_on(coz, again["unit"]), what="the second asking is done")
         coz.kill()
         coz.start()

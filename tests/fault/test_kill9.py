@@ -40,7 +40,7 @@ def _load(coz: LiveNode) -> Iterator[list[str]]:
     def ordered(number: int) -> None:
         unit = new_unit("coz", time.time(), number)
         try:
-            coz.order("POST", "/handoff", {"unit": unit, "peer": "axiom", "task": f"unit {number}"})
+            coz.order("handoff", {"unit": unit, "peer": "axiom", "task": f"unit {number}"})
         except OutlastError:
             return
         acknowledged.append(unit)

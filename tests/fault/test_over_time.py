@@ -45,7 +45,7 @@ def test_a_stop_ends_while_the_sender_is_away(tmp_path: Path) -> None:
         unit = hand_over(coz)
         until(lambda: axiom.status()["services"]["agent"] == "working", what="the agent works")
         coz.kill()
-        axiom.order("POST", "/handoff", {"unit": "axiom-000000000001", "peer": "coz", "task": "x"})
+        axiom.order("handoff", {"unit": "axiom-000000000001", "peer": "coz", "task": "x"})
         until(lambda: axiom.status()["channels"]["coz"]["last_error"], what="coz is missed")
         assert axiom.stop() == 0
         coz.start()

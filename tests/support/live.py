@@ -91,14 +91,14 @@ class LiveNode:
         """Is the daemon's process over?"""
         return self.process is None or self.process.poll() is not None
 
-    def order(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    def order(self, name: str, body: object = None) -> dict[str, Any]:
         """What the command does, without the time that a process of its own takes. Raises OutlastError."""
-        return order(self.home, method, path, body)
+        return order(self.home, name, body)
 
     def status(self) -> dict[str, Any]:
         """What ``outlast status --json`` prints; empty while the node does not answer."""
         try:
-            return self.order("GET", "/status")
+            return self.order("status")
         except NotRunning:
             return {}
 

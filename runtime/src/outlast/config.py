@@ -23,13 +23,16 @@ from outlast.quantity import duration, size
 __all__ = [
     "Agent",
     "Breaker",
+    "Clean",
     "Config",
     "Files",
     "Health",
     "Listen",
+    "Memory",
     "Messages",
     "Peer",
     "Retry",
+    "Shared",
     "Ssh",
     "Stop",
     "load_config",
@@ -125,6 +128,31 @@ class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace: str = "10s"
 
 
+class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From which size on a daily file's records are summed up in MEMORY.md."""
+
+    daily_limit: str = "100KiB"
+
+
+class Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the nodes know together: who wins a tie (first in the list), and how many exchanges a peer may send."""
+
+    priority: list[Name] = []
+    rate: Positive = 60
+
+
+class Clean(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What makes room on the disk: ages and sizes, and patterns below the workspace that are never touched."""
+
+    logs_after: str = "7d"
+    artifacts_after: str = "90d"
+    artifacts_budget: str = "5GiB"
+    trash_keep: str = "30d"
+    ballast: str = "32MiB"
+    least_free: Percent = 5
+    protected: list[str] = []
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of node.yml."""
 
@@ -137,10 +165,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     breaker: Breaker = Breaker()
     health: Health = Health()
     files: Files = Files()
+    memory: Memory = Memory()
+    shared: Shared = Shared()
+    clean: Clean = Clean()
     stop: Stop = Stop()
 
 
-_SIZES = {("agent", "stdout_limit"), ("agent", "artifact_limit"), ("messages", "body_limit"), ("files", "size_limit")}
+_SIZES = {
+    ("agent", "stdout_limit"),
+    ("agent", "artifact_limit"),
+    ("messages", "body_limit"),
+    ("files", "size_limit"),
+    ("memory", "daily_limit"),
+    ("clean", "artifacts_budget"),
+    ("clean", "ballast"),
+}
 _DURATIONS = {
     ("agent", "timeout"),
     ("messages", "tolerance"),
@@ -156,6 +195,9 @@ _DURATIONS = {
     ("health", "sibling_silent"),
     ("health", "clock_skew"),
     ("files", "timeout"),
+    ("clean", "logs_after"),
+    ("clean", "artifacts_after"),
+    ("clean", "trash_keep"),
     ("stop", "grace"),
 }
 
@@ -230,6 +272,9 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "breaker": Breaker,
     "health": Health,
     "files": Files,
+    "memory": Memory,
+    "shared": Shared,
+    "clean": Clean,
     "stop": Stop,
 }
 

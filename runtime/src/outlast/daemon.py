@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import os
 import signal
@@ -24,8 +23,9 @@ import msgspec
 
 from outlast.clock import SystemClock
 from outlast.config import Config, load_config
-from outlast.errors import BadInput, ConfigError, KeyFileError, OutlastError
+from outlast.errors import ConfigError, KeyFileError, OutlastError
 from outlast.home import Home
+from outlast.lock import held
 from outlast.node import Node
 from outlast.notify import Manager
 from outlast.store import durable
@@ -35,22 +35,10 @@ __all__ = ["CONFIGURATION", "main"]
 
 CONFIGURATION = 78
 _LEAST_S = 5.0
+# A command that works in the place of a runtime holds the home for a moment.
+_PATIENCE_S = 4.0
 # The C library reads it when the process first asks for the local time, and never again.
 _TIME_ZONE = Path("/etc/localtime")
-
-
-def _lock(home: Home) -> int:
-    durable.make_dir(home.lock.parent)
-    fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise BadInput("--home", f"another runtime is at work in {home.root}", "stop it first") from None
-    # For people who look for who holds it; the lock itself is what counts.
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()}\n".encode())
-    return fd
 
 
 def _digest(path: Path) -> str:
@@ -132,8 +120,7 @@ def _end_on_signals() -> None:
 def _run(home: Home, manager: Manager) -> int:
     try:
         config, keyring, files = _load(home)
-        lock = _lock(home)
-        try:
+        with held(home, _PATIENCE_S):
             read = {"pid": os.getpid(), "release": os.path.realpath(sys.prefix), "files": files}
             durable.replace(home.loaded, msgspec.json.encode(read))
             node = Node(config, home, keyring, SystemClock())
@@ -143,8 +130,6 @@ def _run(home: Home, manager: Manager) -> int:
                 # What we did not foresee is kept for whoever mends it; the log of the service shows one line.
                 node.events.emit("node.crashed", error=repr(error), trace=traceback.format_exc())
                 raise
-        finally:
-            os.close(lock)
     except (ConfigError, KeyFileError) as error:
         print(f"outlast: {error}", file=sys.stderr, flush=True)
         return CONFIGURATION

@@ -14,6 +14,7 @@ __all__ = [
     "CorruptError",
     "DurabilityError",
     "FilesError",
+    "HeldError",
     "HttpError",
     "KeyFileError",
     "OutlastError",
@@ -38,6 +39,10 @@ class BadInput(OutlastError):
 
 class ConfigError(BadInput):
     """node.yml is wrong."""
+
+
+class HeldError(BadInput):
+    """Another process holds the home."""
 
 
 class KeyFileError(BadInput):

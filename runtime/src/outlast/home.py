@@ -62,6 +62,26 @@ class Home:
         return self.workspace / "memory"
 
     @property
+    def archive(self) -> Path:
+        """Daily files as they were before their records were summed up in MEMORY.md."""
+        return self.memory / "archive"
+
+    @property
+    def memory_file(self) -> Path:
+        """Compacted knowledge, shared with people and agents."""
+        return self.workspace / "MEMORY.md"
+
+    @property
+    def shared(self) -> Path:
+        """What the nodes know together: one ``AGENT.jsonl`` an agent."""
+        return self.workspace / "shared"
+
+    @property
+    def queue_file(self) -> Path:
+        """Work that depends on other work."""
+        return self.workspace / "QUEUE.md"
+
+    @property
     def state_file(self) -> Path:
         """The projection of the journal."""
         return self.workspace / "STATE.json"
@@ -92,6 +112,11 @@ class Home:
         return self.root / "var" / "tasks"
 
     @property
+    def steps(self) -> Path:
+        """What steps that are not committed have staged, a folder a unit."""
+        return self.root / "var" / "steps"
+
+    @property
     def agents(self) -> Path:
         """The home directory of agents on a provisioned machine, for their settings and caches."""
         return self.root / "var" / "home"
@@ -110,6 +135,21 @@ class Home:
     def trash(self) -> Path:
         """What was set aside."""
         return self.root / "var" / "trash"
+
+    @property
+    def days(self) -> Path:
+        """What the daily files looked like when they were last read: a cache, harmless to lose."""
+        return self.root / "var" / "days.json"
+
+    @property
+    def emergency(self) -> Path:
+        """Why the node must start in emergency mode; there only where the journal could not be told."""
+        return self.root / "var" / "emergency"
+
+    @property
+    def ballast(self) -> Path:
+        """Room that is given up when the disk is full, so that making room needs none."""
+        return self.root / "var" / "ballast"
 
     @property
     def socket(self) -> Path:

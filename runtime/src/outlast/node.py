@@ -19,11 +19,12 @@ import msgspec
 from outlast import __version__
 from outlast.clock import Clock, iso
 from outlast.config import Config
-from outlast.control import Control
+from outlast.control import Control, Order, node_orders
 from outlast.core.state import State, Verdict
 from outlast.errors import DurabilityError
 from outlast.health import Health
 from outlast.home import Home
+from outlast.local import Local
 from outlast.messages import Envelope, Result, Task
 from outlast.net.courier import Courier
 from outlast.net.http import HttpLimits
@@ -32,11 +33,7 @@ from outlast.net.outbox import Outbox
 from outlast.net.server import HttpServer
 from outlast.notify import Manager
 from outlast.quantity import duration, size
-from outlast.store import durable
-from outlast.store.events import EventLog
 from outlast.store.keyring import Keyring
-from outlast.store.ledger import Ledger
-from outlast.store.memory import Memory
 from outlast.work.handoffs import Handoffs
 from outlast.work.tasks import Tasks
 
@@ -57,13 +54,8 @@ class Node:
         self._clock = clock
         self._since = clock.time()
         self._stopping = False
-        for folder in (home.workspace, home.logs, home.artifacts):
-            durable.make_dir(folder, mode=durable.SHARED_FOLDER)
-        for folder in (home.tasks, home.trash, home.agents):
-            durable.make_dir(folder)
-        self.events = EventLog(home.logs, config.node, clock)
-        self._ledger = Ledger(home.ledger, home.trash, clock, begun=home.state_file.exists())
-        self._memory = Memory(home, config.node, clock)
+        self._local = Local(config, home, clock)
+        self.events, self._ledger, self._memory = self._local.events, self._local.ledger, self._local.memory
         self._courier = Courier(config, keyring, self._ledger, clock)
         self._outboxes = {
             peer: Outbox(peer, config, self._ledger, self._courier, self.events, clock, random.uniform, self._given_up)
@@ -74,6 +66,7 @@ class Node:
         self.health = Health(
             config, home, self._memory, self._courier, self.events, clock, self.heard, self.handoffs.tidy
         )
+        self.orders: dict[str, Order] = {**self._local.orders, **node_orders(self)}
         self._ingress = Ingress(config, keyring, self._ledger, self, self.events, clock)
         for finding in (*self._memory.findings, *filter(None, [self._ledger.finding])):
             self.events.emit("recovered", finding=finding)
@@ -100,7 +93,7 @@ class Node:
         manager = manager or Manager()
         limits = HttpLimits(body_bytes=size(self.config.messages.body_limit))
         outside = HttpServer(self._ingress, limits, on_error=self._broke)
-        inside = HttpServer(Control(self), _CONTROL, on_error=self._broke)
+        inside = HttpServer(Control(self.orders), _CONTROL, on_error=self._broke)
         await outside.start_tcp(self.config.listen.host, self.config.listen.port)
         try:
             await inside.start_unix(str(self.home.socket))
@@ -124,8 +117,7 @@ class Node:
         finally:
             await inside.close()
             await outside.close()
-            self._memory.close()
-            self._ledger.close()
+            self._local.close()
 
     async def _beat(self, manager: Manager, parts: set[asyncio.Task[None]]) -> None:
         """Give signs of life, from the event loop that everything runs in, for as long as every part of it runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import msgspec
 from click.shell_completion import get_completion_class
 
 from outlast import __version__
+from outlast.cli.common import Where, as_json, emit, fits
 from outlast.cli.show import event_line, status_lines, tell
 from outlast.cli.tail import follow
 from outlast.cli.talk import NotRunning, order
-from outlast.config import Config, load_config
+from outlast.config import load_config
 from outlast.core.ids import new_unit
 from outlast.errors import BadInput, ControlError
-from outlast.home import Home, find_home
+from outlast.home import Home
 from outlast.quantity import duration
 
 __all__ = ["outlast"]
@@ -28,29 +30,31 @@ _EPILOG = (
     "Exit codes: 0 yes; 1 no (failed, not ready); 2 wrong usage; 3 the node is not running or the peer not reachable; "
     "4 not finished in time; 78 the configuration is wrong."
 )
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
-class _Where:
-    """Which node is meant; looked up only by commands that need one."""
-
-    def __init__(self, home: str | None, node: str | None) -> None:
-        self._home, self._node = home, node
-
-    @property
-    def home(self) -> Home:
-        return find_home(self._home, self._node)
-
-    @property
-    def config(self) -> Config:
-        return load_config(self.home.config)
+# Commands that live in modules of their own, imported when they are used: each import costs whoever types another one.
+_ELSEWHERE: dict[str, str] = {}
 
 
-def _print(value: object) -> None:
-    click.echo(msgspec.json.encode(value).decode())
+class _Commands(click.Group):
+    """The commands of this module, and those of ``_ELSEWHERE``."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """All names, sorted."""
+        return sorted({*super().list_commands(context), *_ELSEWHERE})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """One command; its module is imported now."""
+        if name not in _ELSEWHERE:
+            return super().get_command(context, name)
+        module, _, attribute = _ELSEWHERE[name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option("--node", metavar="NAME", help="The node of this name, found in .outlast/ here or above.")
 @click.option("--home", metavar="PATH", help="The node that lives in this folder.")
 @click.version_option(__version__, prog_name="outlast")
@@ -60,29 +64,29 @@ def outlast(context: click.Context, node: str | None, home: str | None) -> None:
 
     On a node the node is known; elsewhere say which: `outlast --node coz status`.
     """
-    context.obj = _Where(home, node)
+    context.obj = Where(home, node)
 
 
 @outlast.command()
-@_as_json
+@as_json
 @click.pass_obj
-def status(where: _Where, as_json: bool) -> int:
+def status(where: Where, as_json: bool) -> int:
     """Show how the node is.
 
     Health, mode, work in hand, the channel to each peer, and what the last start recovered.
     """
     home = where.home
     try:
-        found = order(home, "GET", "/status")
+        found = order(home, "status")
     except NotRunning as error:
         if as_json:
-            _print({"node": home.node, "alive": False, "ready": False, "reasons": ["not running"]})
+            emit({"node": home.node, "alive": False, "ready": False, "reasons": ["not running"]})
         else:
             tell(f"{home.node}: not running", err=True)
             tell(f"outlast: {error}", err=True)
         return 3
     if as_json:
-        _print(found)
+        emit(found)
     else:
         tell("\n".join(status_lines(found, time.time())))
     return 0 if found["ready"] else 1
@@ -90,16 +94,16 @@ def status(where: _Where, as_json: bool) -> int:
 
 @outlast.command()
 @click.argument("peer")
-@_as_json
+@as_json
 @click.pass_obj
-def ping(where: _Where, peer: str, as_json: bool) -> int:
+def ping(where: Where, peer: str, as_json: bool) -> int:
     """Reach PEER with a signed message, and back.
 
     Says how long it took, and how far the clocks are apart: `outlast ping axiom`.
     """
-    answer = order(where.home, "POST", f"/ping/{_name(peer)}")
+    answer = order(where.home, "ping", {"peer": _name(peer)})
     if as_json:
-        _print(answer)
+        emit(answer)
     else:
         tell(f"{peer} answered in {answer['ms']} ms, signed; its clock is {answer['skew_s']:+.3f} s from ours")
     return 0
@@ -110,9 +114,9 @@ def ping(where: _Where, peer: str, as_json: bool) -> int:
 @click.argument("task")
 @click.option("--wait", default="10m", show_default=True, metavar="TIME", help="How long to wait for the confirmation.")
 @click.option("--no-wait", is_flag=True, help="Return once the hand-off is on the disk.")
-@_as_json
+@as_json
 @click.pass_obj
-def handoff(where: _Where, peer: str, task: str, wait: str, no_wait: bool, as_json: bool) -> int:
+def handoff(where: Where, peer: str, task: str, wait: str, no_wait: bool, as_json: bool) -> int:
     """Hand a task to PEER, and see it confirmed.
 
     TASK is a text that the peer's agent understands: `outlast handoff axiom "host report"`.
@@ -121,20 +125,20 @@ def handoff(where: _Where, peer: str, task: str, wait: str, no_wait: bool, as_js
     peer's agent did it, 1 when it did not, 4 when it is not done in time (it goes on; look at `outlast show`).
     """
     home, config, peer = where.home, where.config, _name(peer)
-    _fits("TASK", task, 16_384, 'say what is to be done, such as "host report"')
+    fits("TASK", task, 16_384, 'say what is to be done, such as "host report"')
     try:
         seconds = 0.0 if no_wait else duration(wait)
     except ValueError as error:
         raise BadInput("--wait", *str(error).split("; ", 1)) from error
     unit = new_unit(config.node, time.time(), secrets.randbits(18))
     deadline = time.monotonic() + seconds
-    found = order(home, "POST", "/handoff", {"unit": unit, "peer": peer, "task": task})
+    found = order(home, "handoff", {"unit": unit, "peer": peer, "task": task})
     if not as_json:
         tell(f"handed to {peer} as {unit}" + ("" if no_wait else ", waiting for its confirmation"), err=True)
     told = ""
     while found["status"] == "open" and (left := deadline - time.monotonic()) > 0:
         try:
-            found = order(home, "POST", "/wait", {"unit": unit, "seconds": min(left, 5.0)})
+            found = order(home, "wait", {"unit": unit, "seconds": min(left, 5.0)})
             if found["status"] == "open" and not as_json and (news := _progress(home, peer)) != told:
                 told = news
                 tell(told, err=True)
@@ -149,7 +153,7 @@ def handoff(where: _Where, peer: str, task: str, wait: str, no_wait: bool, as_js
 
 def _progress(home: Home, peer: str) -> str:
     """Where a hand-off that takes its time stands."""
-    channel = order(home, "GET", "/status")["channels"].get(peer, {})
+    channel = order(home, "status")["channels"].get(peer, {})
     if not channel.get("queued"):
         return f"{peer} has it and is at work"
     trouble = f" ({channel['last_error']})" if channel["last_error"] else ""
@@ -162,21 +166,10 @@ def _name(peer: str) -> str:
     return peer
 
 
-def _fits(field: str, text: str, limit: int, mend: str) -> None:
-    if not text.strip():
-        raise BadInput(field, "it is empty", mend)
-    if len(text) > limit:
-        raise BadInput(field, f"{len(text)} characters are too many", f"use at most {limit}, or name a file in it")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadInput(field, "it is not UTF-8", "write it in UTF-8") from None
-
-
 def _ended(found: dict[str, Any], peer: str, as_json: bool, no_wait: bool) -> int:
     state = found["status"]
     if as_json:
-        _print(found)
+        emit(found)
     elif state == "done":
         tell(f"done: {found['detail']}\n{peer} keeps it in workspace/artifacts/{found['unit']}/")
     elif state != "open":
@@ -190,17 +183,17 @@ def _ended(found: dict[str, Any], peer: str, as_json: bool, no_wait: bool) -> in
 
 @outlast.command()
 @click.argument("unit")
-@_as_json
+@as_json
 @click.pass_obj
-def show(where: _Where, unit: str, as_json: bool) -> int:
+def show(where: Where, unit: str, as_json: bool) -> int:
     """Show what became of a task or a hand-off.
 
     UNIT is its name, as `outlast handoff` said it: `outlast show coz-d1zkffdmvrmx`. Exit code 1 when it failed, 4 while it
     is open.
     """
-    found = order(where.home, "POST", "/wait", {"unit": unit, "seconds": 0})
+    found = order(where.home, "wait", {"unit": unit, "seconds": 0})
     if as_json:
-        _print(found)
+        emit(found)
     else:
         direction = "from" if found["kind"] == "task" else "to"
         tell(f"{unit} {direction} {found['peer']}, since {found['since']}: {found['what']}")
@@ -211,9 +204,9 @@ def show(where: _Where, unit: str, as_json: bool) -> int:
 @outlast.command()
 @click.argument("peer")
 @click.argument("unit", required=False)
-@_as_json
+@as_json
 @click.pass_obj
-def fetch(where: _Where, peer: str, unit: str | None, as_json: bool) -> int:
+def fetch(where: Where, peer: str, unit: str | None, as_json: bool) -> int:
     """Bring an artifact of PEER here, over SSH.
 
     UNIT is its name: `outlast fetch axiom coz-d1zkffdmvrmx`; without it, what PEER has is listed. It is in
@@ -231,9 +224,9 @@ def fetch(where: _Where, peer: str, unit: str | None, as_json: bool) -> int:
 @outlast.command()
 @click.option("-n", "--lines", default=10, show_default=True, help="How many events of before to show.")
 @click.option("--no-follow", is_flag=True, help="Stop after those.")
-@_as_json
+@as_json
 @click.pass_obj
-def tail(where: _Where, lines: int, no_follow: bool, as_json: bool) -> int:
+def tail(where: Where, lines: int, no_follow: bool, as_json: bool) -> int:
     """Follow the node's events as they come.
 
     Works while the node is down too. With --json each line is one JSON document.
@@ -251,23 +244,23 @@ def tail(where: _Where, lines: int, no_follow: bool, as_json: bool) -> int:
 
 @outlast.command()
 @click.option("--reason", required=True, help="Why the emergency is over; it is kept in the journal.")
-@_as_json
+@as_json
 @click.pass_obj
-def resume(where: _Where, reason: str, as_json: bool) -> int:
+def resume(where: Where, reason: str, as_json: bool) -> int:
     """End an emergency; only a person can."""
-    _fits("--reason", reason, 512, "say why the emergency is over")
-    found = order(where.home, "POST", "/resume", {"reason": reason})
+    fits("--reason", reason, 512, "say why the emergency is over")
+    found = order(where.home, "resume", {"reason": reason})
     if as_json:
-        _print(found)
+        emit(found)
     else:
         tell(f"{found['node']} is in mode {found['mode']}")
     return 0 if found["mode"] != "emergency" else 1
 
 
 @outlast.command()
-@_as_json
+@as_json
 @click.pass_obj
-def verify(where: _Where, as_json: bool) -> int:
+def verify(where: Where, as_json: bool) -> int:
     """Check the node from the outside in.
 
     Its door, its control, and a signed round trip to every peer. Nothing is changed.
@@ -276,7 +269,7 @@ def verify(where: _Where, as_json: bool) -> int:
 
     report = check(where.home, where.config)
     if as_json:
-        _print(report)
+        emit(report)
     else:
         for peer, answer in sorted(report["pings"].items()):
             if answer["ok"]:
@@ -294,16 +287,16 @@ def config() -> None:
 
 @config.command("check")
 @click.option("--file", "file", type=click.Path(path_type=Path), help="Another file than the node's own node.yml.")
-@_as_json
+@as_json
 @click.pass_obj
-def config_check(where: _Where, file: Path | None, as_json: bool) -> int:
+def config_check(where: Where, file: Path | None, as_json: bool) -> int:
     """Validate node.yml.
 
     Where it is not right: exit code 78, and one line with the field, what is wrong, and the mend.
     """
     loaded = load_config(file or where.home.config)
     if as_json:
-        _print({"ok": True, "node": loaded.node})
+        emit({"ok": True, "node": loaded.node})
     else:
         tell(f"the configuration of {loaded.node} is right")
     return 0
@@ -315,9 +308,9 @@ def keys() -> None:
 
 
 @keys.command("init")
-@_as_json
+@as_json
 @click.pass_obj
-def keys_init(where: _Where, as_json: bool) -> int:
+def keys_init(where: Where, as_json: bool) -> int:
     """Make the node's own key where there is none.
 
     The secret is not shown.
@@ -328,7 +321,7 @@ def keys_init(where: _Where, as_json: bool) -> int:
     changed = make_key(path)
     read_key(path)
     if as_json:
-        _print({"changed": changed, "path": str(path)})
+        emit({"changed": changed, "path": str(path)})
     else:
         tell(f"{'made' if changed else 'kept'} {path}")
     return 0

@@ -1,34 +1,83 @@
-"""How the command talks to the running node: HTTP over its control socket.
+"""How the command gives an order: to the running node, over its control socket, or to nobody but itself.
 
-Rules kept here: a node that is not running, or an order that it refuses, is one clear error. Left to others: printing.
+Rules kept here: a node that is not running, or an order that it refuses, is one clear error; what needs no peer is done
+with the runtime dead as well, by the same code, under the home's lock. Left to others: printing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from typing import Any
 
 import msgspec
 
-from outlast.errors import BadInput, ControlError, HttpError, PeerError
+from outlast.config import load_config
+from outlast.errors import BadInput, ControlError, HeldError, HttpError, PeerError
 from outlast.home import Home
+from outlast.lock import held
 from outlast.net import client
 
-__all__ = ["NotRunning", "order"]
+__all__ = ["NotRunning", "do", "order"]
+
+_PATIENCE_S = 15.0
+_LOOK_S = 0.1
 
 
 class NotRunning(ControlError):
     """The node does not answer on its control socket."""
 
 
-def order(home: Home, method: str, path: str, body: object = None, *, seconds: float = 90.0) -> dict[str, Any]:
-    """Give one order and return the answer. Raises NotRunning, BadInput, PeerError, ControlError."""
+def do(home: Home, name: str, body: object = None, *, seconds: float = 90.0) -> dict[str, Any]:
+    """Give an order that needs no peer; where no runtime runs it is carried out here, by this process.
+
+    Raises NotRunning where that cannot be done either, and whatever the order raises.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return order(home, name, body, seconds=seconds)
+        except NotRunning as error:
+            if not os.access(home.lock.parent, os.W_OK):
+                raise
+            trouble = error
+        # A runtime that starts or stops, or another command, holds the home for a moment.
+        try:
+            with held(home):
+                return _here(home, name, body)
+        except HeldError as error:
+            if time.monotonic() > deadline:
+                raise trouble from error
+            time.sleep(_LOOK_S)
+
+
+def _here(home: Home, name: str, body: object) -> dict[str, Any]:
+    from outlast.clock import SystemClock
+    from outlast.control import carry_out
+    from outlast.local import Local
+
+    # As in the daemon: what is made is the node's alone, but for what an access list hands on.
+    os.umask(0o077)
+    local = Local(load_config(home.config), home, SystemClock())
+    try:
+        data = msgspec.json.encode(body) if body is not None else b""
+        answer = asyncio.run(carry_out(local.orders, name, data))
+    finally:
+        local.close()
+    # What the socket would have made of it.
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answer), type=dict)
+    return plain
+
+
+def order(home: Home, name: str, body: object = None, *, seconds: float = 90.0) -> dict[str, Any]:
+    """Give one order to the running node and return the answer. Raises NotRunning, BadInput, PeerError, ControlError."""
     try:
         response = asyncio.run(
             client.request(
                 f"unix:{home.socket}",
-                method,
-                path,
+                "POST",
+                f"/{name}",
                 body=msgspec.json.encode(body) if body is not None else b"",
                 connect_s=5.0,
                 total_s=seconds,

@@ -18,7 +18,7 @@ __all__ = ["check"]
 
 def check(home: Home, config: Config) -> dict[str, Any]:
     """Its own status, /readyz over the network, and a signed ping to every peer. Raises NotRunning."""
-    status = order(home, "GET", "/status")
+    status = order(home, "status")
     findings: list[dict[str, str]] = []
 
     def find(field: str, wrong: str, mend: str) -> None:
@@ -33,7 +33,7 @@ def check(home: Home, config: Config) -> dict[str, Any]:
     pings: dict[str, Any] = {}
     for peer in sorted(config.peers):
         try:
-            pings[peer] = order(home, "POST", f"/ping/{peer}")
+            pings[peer] = order(home, "ping", {"peer": peer})
             if abs(skew := pings[peer]["skew_s"]) > duration(config.health.clock_skew):
                 find("clock", f"{peer}'s clock is {skew:+.0f} s from ours", "switch time synchronisation on, on both")
         except OutlastError as error:
@@ -49,7 +49,7 @@ def check(home: Home, config: Config) -> dict[str, Any]:
         "node": config.node,
         "ok": not findings,
         "findings": findings,
-        "status": order(home, "GET", "/status"),
+        "status": order(home, "status"),
         "pings": pings,
     }
 

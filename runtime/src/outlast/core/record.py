@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2s
 
+import msgspec
+
 __all__ = ["Damaged", "Record", "Step", "format_record", "one_line", "parse_line"]
 
-_SHAPE = re.compile(
-    r"- (?P<time>\d\d:\d\d:\d\d) (?P<step>[A-Z]+) (?P<unit>[a-z0-9-]+) (?P<what>.*) "
-    r"\[(?P<agent>[a-z][a-z0-9-]*):(?P<seq>\d+) (?P<sum>[0-9a-f]{8})\]"
-)
+# Time, step, unit, what, agent, sequence number, checksum.
+_SHAPE = re.compile(r"- (\d\d:\d\d:\d\d) ([A-Z]+) ([a-z0-9-]+) (.*) \[([a-z][a-z0-9-]*):(\d+) ([0-9a-f]{8})\]")
+_SUM = len(" 9c1d22ab]")
 _WHAT_LIMIT = 160
 
 
@@ -34,8 +35,11 @@ class Step(StrEnum):
     NOTE = "NOTE"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+_STEPS = dict(Step.__members__)
+
+
+# A start may read a hundred thousand of them: made four times as fast as a frozen dataclass, and nothing for the collector.
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One thing worth remembering. ``day`` is YYYY-MM-DD and ``time`` HH:MM:SS, both in the node's own zone."""
 
     day: str
@@ -57,7 +61,9 @@ class Damaged:
 
 def one_line(text: str, limit: int = _WHAT_LIMIT) -> str:
     """Make ``text`` fit for one line of at most ``limit`` characters: white space folded, control characters dropped."""
-    folded = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    folded = " ".join(text.split())
     return folded if len(folded) <= limit else folded[: limit - 1].rstrip() + "…"
 
 
@@ -73,12 +79,11 @@ def format_record(record: Record) -> str:
 
 def parse_line(day: str, line: str) -> Record | Damaged | None:
     """Read one line of the daily file of ``day``: a record, a damaged record, or (None) somebody's own text."""
-    match = _SHAPE.fullmatch(line)
-    if match is None:
+    # Most lines of people's own are told by their ends alone.
+    if line[:2] != "- " or line[-1:] != "]" or (match := _SHAPE.fullmatch(line)) is None:
         return None
-    head = line[: match.start("sum") - 1]
-    if _checksum(day, head) != match["sum"] or match["step"] not in Step.__members__:
+    time, name, unit, what, agent, seq, checksum = match.groups()
+    step = _STEPS.get(name)
+    if step is None or _checksum(day, line[:-_SUM]) != checksum:
         return Damaged(day, line)
-    return Record(
-        day, match["time"], Step(match["step"]), match["unit"], match["what"], match["agent"], int(match["seq"])
-    )
+    return Record(day, time, step, unit, what, agent, int(seq))

@@ -1,0 +1,172 @@
+"""What is cleaned when the disk fills (spec.md, F6): a pure plan from what lies there, how old it is, and what must stay.
+
+Rules kept here:
+
+* the order of the steps is one in which nothing needs free space to begin: room that was set by is given up, then trash is
+  emptied (only when a person asks for it), then logs are compressed, smallest first, then old artifacts are packed away;
+* today's log is never touched, nor what belongs to open work, what is protected, or what no backup holds;
+* nothing but old trash is ever lost: the plan knows no other step that deletes.
+
+Left to others: looking (ages in seconds, sizes in bytes), knowing what a backup holds, and doing it (work.cleaning).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import msgspec
+
+__all__ = ["PROTECTED", "Disk", "Kept", "Limits", "Plan", "Seen", "Step", "Thing", "is_protected", "plan", "room"]
+
+# What OpenClaw (2026.9) calls its sessions and what it archives of them, and folders that are archives by their name. They
+# are never ours to touch, wherever somebody put them.
+PROTECTED = (
+    "sessions",
+    "sessions.json*",
+    "*.jsonl.deleted.*",
+    "*.jsonl.reset.*",
+    "*.jsonl.bak.*",
+    "*.jsonl.migrated*",
+    "*.checkpoint.*.jsonl",
+    "*.trajectory.jsonl",
+    "*.trajectory-path.json",
+    "archive",
+    "archives",
+)
+_SCARCE, _PLENTY = 2, 4
+
+Kind = Literal["ballast", "trash", "log", "artifact"]
+
+
+class Disk(msgspec.Struct, frozen=True):
+    """Free bytes, and how many percent of the disk they are."""
+
+    free: int
+    percent: float
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """Something that takes room. ``stays`` says why it must not be touched, and is empty where it may."""
+
+    name: str
+    size: int
+    age: float
+    stays: Literal["", "today", "open", "protected"] = ""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What lies there: the disk, the size of the room that is set by (0: none), and things by their kind."""
+
+    disk: Disk
+    ballast: int = 0
+    logs: tuple[Thing, ...] = ()
+    artifacts: tuple[Thing, ...] = ()
+    trash: tuple[Thing, ...] = ()
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Ages in seconds, sizes in bytes, and percent of the disk that are to be free at ``low`` and at the very ``least``."""
+
+    logs_after: float
+    artifacts_after: float
+    artifacts_budget: int
+    trash_keep: float
+    ballast: int
+    low: float
+    least: float
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One thing to do: ``size`` is what lies there now, not what it will free, and ``why`` is for people."""
+
+    kind: Kind
+    name: str
+    size: int
+    why: str
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """An artifact that would go, and why it stays."""
+
+    name: str
+    size: int
+    why: Literal["open", "protected", "no backup"]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is to be done, in this order, and what stays although its time has come."""
+
+    steps: tuple[Step, ...] = ()
+    kept: tuple[Kept, ...] = ()
+
+
+def is_protected(path: str, patterns: Iterable[str]) -> bool:
+    """Must ``path`` (below the workspace, with /) stay? By a pattern of ours for any part of it, or one of the operator's."""
+    parts = path.split("/")
+    if any(fnmatchcase(part, pattern) for part in parts for pattern in PROTECTED):
+        return True
+    # A folder's pattern holds for all that is in it.
+    above = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    return any(fnmatchcase(prefix, pattern.strip("/")) for prefix in above for pattern in patterns)
+
+
+def room(disk: Disk, limits: Limits, *, has: bool) -> Literal["", "give up", "set by"]:
+    """What to do about the room that is set by. Between scarce and plenty nothing, so that it does not come and go."""
+    if has and (disk.free < _SCARCE * limits.ballast or disk.percent < limits.least):
+        return "give up"
+    is_plenty = disk.free >= _PLENTY * limits.ballast and disk.percent >= max(limits.low, 2 * limits.least)
+    return "set by" if not has and is_plenty else ""
+
+
+def plan(seen: Seen, limits: Limits, *, empty_trash: bool, backed_up: Callable[[str], bool]) -> Plan:
+    """What to do now. ``backed_up(name)`` is asked only about artifacts whose time has come."""
+    steps: list[Step] = []
+    if room(seen.disk, limits, has=seen.ballast > 0) == "give up":
+        steps.append(Step("ballast", "ballast", seen.ballast, "it was set by for this"))
+    if empty_trash:
+        old = [thing for thing in seen.trash if not thing.stays and thing.age > limits.trash_keep]
+        steps += [Step("trash", thing.name, thing.size, f"{_days(thing.age)} in the trash") for thing in _oldest(old)]
+    steps += _logs(seen, limits)
+    moved, kept = _artifacts(seen.artifacts, limits, backed_up)
+    return Plan((*steps, *moved), kept)
+
+
+def _logs(seen: Seen, limits: Limits) -> list[Step]:
+    """The smallest first: each makes room for the next."""
+    is_low = seen.disk.percent < limits.low
+    old = [thing for thing in seen.logs if not thing.stays and (is_low or thing.age > limits.logs_after)]
+    return [
+        Step("log", thing.name, thing.size, f"{_days(thing.age)} old")
+        for thing in sorted(old, key=lambda thing: (thing.size, thing.name))
+    ]
+
+
+def _artifacts(
+    things: Sequence[Thing], limits: Limits, backed_up: Callable[[str], bool]
+) -> tuple[tuple[Step, ...], tuple[Kept, ...]]:
+    steps: list[Step] = []
+    kept: list[Kept] = []
+    left = sum(thing.size for thing in things)
+    for thing in _oldest(things):
+        is_old = thing.age > limits.artifacts_after
+        if not is_old and left <= limits.artifacts_budget:
+            break
+        if thing.stays == "open" or thing.stays == "protected":
+            kept.append(Kept(thing.name, thing.size, thing.stays))
+        elif not backed_up(thing.name):
+            kept.append(Kept(thing.name, thing.size, "no backup"))
+        else:
+            left -= thing.size
+            why = f"{_days(thing.age)} old" if is_old else "artifacts take more than their budget"
+            steps.append(Step("artifact", thing.name, thing.size, why))
+    return tuple(steps), tuple(kept)
+
+
+def _oldest(things: Iterable[Thing]) -> list[Thing]:
+    return sorted(things, key=lambda thing: (-thing.age, thing.name))
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:.0f} d"
