@@ -187,7 +187,7 @@ def test_service_that_was_stopped(hosts: Hosts, axiom: Machine) -> None:
     try:
         done = hosts.play("playbooks/verify.yml")
         assert done.returncode == 2, done.stdout
-        assert_finding(done.stdout, "axiom: service", "would not be started with the machine")
+        assert_finding(done.stdout, "axiom: service", "would not start it with the machine")
         assert changed(done.stdout) == 0
         assert axiom.console("systemctl", "is-enabled", "outlast-runtime.service", check=False).strip() == "disabled"
     finally:
