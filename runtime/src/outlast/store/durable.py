@@ -19,6 +19,7 @@ import os
 import re
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from outlast.errors import DurabilityError
@@ -26,12 +27,15 @@ from outlast.errors import DurabilityError
 __all__ = [
     "SHARED_FILE",
     "SHARED_FOLDER",
+    "fsync_data",
     "fsync_dir",
     "fsync_file",
     "make_dir",
     "move",
+    "moved",
     "replace",
     "set_aside",
+    "settle",
     "sweep",
     "write_all",
 ]
@@ -49,11 +53,17 @@ if sys.platform == "darwin":
         """Bring what was written to ``fd`` to the disk. Raises OSError."""
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
 
+    fsync_data = fsync_file
+
 else:
 
     def fsync_file(fd: int) -> None:
         """Bring what was written to ``fd`` to the disk. Raises OSError."""
         os.fsync(fd)
+
+    def fsync_data(fd: int) -> None:
+        """Bring content and length of ``fd`` to the disk, not its times: enough for a file that grows. Raises OSError."""
+        os.fdatasync(fd)
 
 
 def fsync_dir(path: Path | str) -> None:
@@ -65,6 +75,16 @@ def fsync_dir(path: Path | str) -> None:
         os.close(fd)
 
 
+def settle(path: Path) -> None:
+    """Bring a file that is read, and its name, to the disk: its writer may have been killed before that. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fsync_file(fd)
+    finally:
+        os.close(fd)
+    fsync_dir(path.parent)
+
+
 def write_all(fd: int, data: bytes) -> None:
     """Write every byte of ``data``, however many calls it takes. Raises OSError."""
     view = memoryview(data)
@@ -72,8 +92,12 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Replace the file at ``path`` by ``data`` (bytes), durably and at once. Raises DurabilityError; the old file stays."""
+def replace(path: Path, data: bytes, *, mode: int = 0o600, still: Callable[[], bool] = lambda: True) -> bool:
+    """Replace the file at ``path`` by ``data`` (bytes), durably and at once. Raises DurabilityError; the old file stays.
+
+    ``still`` is asked right before the rename: where it says no, somebody else wrote, nothing is replaced, and False is
+    returned.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -82,26 +106,38 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             fsync_file(fd)
         finally:
             os.close(fd)
+        if not still():
+            os.unlink(temporary)
+            return False
         os.rename(temporary, path)
         fsync_dir(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise DurabilityError(f"{path.name} could not be written: {error.strerror or error}") from error
+    return True
 
 
-def sweep(folder: Path) -> None:
-    """Remove what ``replace`` left half-written in ``folder`` when its process was killed. Raises OSError."""
-    for path in folder.glob(".*.tmp"):
-        if _HALF.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+def sweep(folder: Path) -> list[str]:
+    """Remove what ``replace`` left half-written in ``folder`` when its process was killed; says which. Raises OSError."""
+    names = sorted(path.name for path in folder.glob(".*.tmp") if _HALF.fullmatch(path.name))
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    return names
 
 
 def make_dir(path: Path, *, mode: int = 0o700) -> None:
-    """Make the directory ``path``, and its name durable. One that is there already is fine. Raises DurabilityError."""
+    """Make the directory ``path`` and those above it, and their names durable. Those that are there are fine.
+
+    Raises DurabilityError.
+    """
     try:
-        if not path.is_dir():
-            path.mkdir(mode=mode, parents=True, exist_ok=True)
+        there = path.is_dir()
+        if not there:
+            make_dir(path.parent, mode=mode)
+            path.mkdir(mode=mode, exist_ok=True)
+        # Where it is there as well: whoever made it may have been killed before this. What we may not read we did not make.
+        with contextlib.suppress(*[PermissionError] * there):
             fsync_dir(path.parent)
     except OSError as error:
         raise DurabilityError(f"{path.name}/ could not be made: {error.strerror or error}") from error
@@ -111,9 +147,18 @@ def move(source: Path, target: Path) -> None:
     """Rename ``source`` to ``target`` on the same file system, durably. Raises DurabilityError."""
     try:
         os.rename(source, target)
+    except OSError as error:
+        raise DurabilityError(f"{source.name} could not be moved: {error.strerror or error}") from error
+    moved(source, target)
+
+
+def moved(source: Path, target: Path) -> None:
+    """Bring a move that was made to the disk, also where that failed before. Raises DurabilityError."""
+    try:
         fsync_dir(target.parent)
         if source.parent != target.parent:
-            fsync_dir(source.parent)
+            with contextlib.suppress(FileNotFoundError):  # nobody has a name in a folder that is gone
+                fsync_dir(source.parent)
     except OSError as error:
         raise DurabilityError(f"{source.name} could not be moved: {error.strerror or error}") from error
 
