@@ -41,6 +41,8 @@ _FAULTS = [
     ("fsync", "error=EIO:when=3+"),
     ("fsync", "error=EIO:when=5+"),
     ("fsync", "error=EIO:when=9+"),
+    ("fdatasync", "error=EIO"),
+    ("fdatasync", "error=EIO:when=3+"),
     ("write", "error=ENOSPC"),
     ("write", "error=ENOSPC:when=3+"),
     ("write", "error=ENOSPC:when=7+"),
@@ -209,7 +211,7 @@ def test_a_torn_record_costs_nothing_but_itself(tmp_path: Path) -> None:
 def _rebuilt(node: LiveNode, why: str) -> None:
     """STATE.json is rebuilt, the old one is in the trash, and ``outlast status`` says so."""
     told = [entry["what"] for entry in node.json("status")["recovered"] if entry["unit"] == "node"]
-    assert any("STATE.json was rebuilt" in what and why in what for what in told), told
+    assert any("STATE.json" in what and "rebuilt" in what and why in what for what in told), told
     assert [path for path in node.home.trash.iterdir() if path.name.endswith("STATE.json")]
 
 
@@ -219,7 +221,7 @@ def _rebuilt(node: LiveNode, why: str) -> None:
         (lambda data: data[:-40], "does not parse"),
         (lambda data: b"", "does not parse"),
         (lambda data: data.replace(b'"done"', b'"open"', 1), "checksum"),
-        (lambda data: data.replace(b'"version": 1', b'"version": 9'), "version 9"),
+        (lambda data: data.replace(b'"version": 2', b'"version": 9'), "version 9"),
     ],
     ids=["torn", "empty", "changed", "from the future"],
 )
@@ -245,45 +247,6 @@ def test_a_corrupt_state_is_rebuilt_from_the_journal(tmp_path: Path, damage: Any
         settled(coz, axiom)
         assert_once(coz, axiom, [unit, other])
         assert agent.runs(unit) == 1
-
-
-def test_a_corrupt_ledger_is_begun_anew_and_lets_no_old_message_in(tmp_path: Path) -> None:
-    """outlast.db that is garbage is set aside and said; a message that was captured before is refused from then on, although
-    its signature is right and its id is forgotten; new work goes on."""
-    agent = CountingAgent(tmp_path / "agent")
-    with running_pair(tmp_path, agent.path) as (coz, axiom):
-        unit = hand_over(coz)
-        settled(coz, axiom)
-        captured = capture(key(axiom, "coz"), "task_captured", envelope("coz-d1zjz7qv76sw"))
-        axiom.kill()
-        for path in axiom.home.ledger.parent.glob("outlast.db*"):
-            path.write_bytes(b"no database at all" * 100)
-        axiom.start()
-        assert captured.send(axiom)[0] == 401
-        told = [entry["what"] for entry in axiom.json("status")["recovered"]]
-        assert any("ledger was damaged" in what for what in told), told
-        assert [path for path in axiom.home.trash.iterdir() if path.name.endswith("outlast.db")]
-        axiom.kill()
-        axiom.start()
-        assert captured.send(axiom)[0] == 401, "a second start has forgotten since when ids are remembered"
-        other = hand_over(coz)
-        settled(coz, axiom)
-        assert_once(coz, axiom, [unit, other])
-
-
-def test_a_lost_ledger_of_the_sender_is_told_as_in_doubt(tmp_path: Path) -> None:
-    """The ledger that knew whether an open hand-off was sent is corrupt: the hand-off is closed ``in doubt``, never guessed."""
-    agent = CountingAgent(tmp_path / "agent")
-    with running_pair(tmp_path, agent.path) as (coz, axiom):
-        axiom.kill()
-        unit = hand_over(coz)
-        coz.kill()
-        for path in coz.home.ledger.parent.glob("outlast.db*"):
-            path.write_bytes(b"no database at all" * 100)
-        coz.start()
-        until(lambda: closed_on(coz, unit), what="the hand-off is reported")
-        assert closed_on(coz, unit) == "in doubt"
-        assert len(coz.records("CONFIRM", unit)) == 1
 
 
 def _get(node: LiveNode, path: str) -> tuple[int, dict[str, Any]]:

@@ -138,7 +138,7 @@ class LiveNode:
 
     def state(self) -> dict[str, Any]:
         """What STATE.json says."""
-        loaded: dict[str, Any] = json.loads(self.home.state_file.read_text())["state"]
+        loaded: dict[str, Any] = json.loads(self.home.state_file.read_text())["states"][self.name]["state"]
         return loaded
 
     def journal(self) -> str:

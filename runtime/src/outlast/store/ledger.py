@@ -4,9 +4,11 @@ Rules kept here:
 
 * An id that was accepted is known after any restart, for at least twice the timestamp tolerance (facts.md).
 * A message's sequence number and its place in the outbox are given in one transaction.
-* What is here may be lost without losing state: the journal and the task folders know the work. A ledger that is damaged
-  is set aside, one that is missing is begun anew; from then on nothing that was signed before is taken (``not_before``),
-  so that a replay store that was lost does not open the door to old messages.
+* What is here may be lost without losing state. A ledger that is damaged is set aside, one that is missing is begun anew,
+  and the moment is kept (``not_before``). The replay store: from then on nothing that was signed before is taken, so that its
+  loss does not open the door to old messages. The outbox and what was sent: hand-offs that are open and results of the last
+  days are queued again from their files under the same ids, which peers take once (work.handoffs, work.tasks). The counters
+  of the channels: they begin anew, which a peer counts as repeats and nothing else.
 
 Left to others: when to send and what to accept (net), what became of the work (store.memory).
 """
@@ -84,8 +86,8 @@ class Ledger:
         now = clock.time()
         try:
             self._db = _open(path, now if begun else 0.0)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+        except (sqlite3.DatabaseError, OSError) as error:
+            if isinstance(error, sqlite3.OperationalError | OSError):
                 raise DurabilityError(f"the ledger {path.name} could not be opened: {error}") from error
             for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
                 if path.with_name(name).exists():
@@ -214,10 +216,16 @@ class _Transaction:
 
 
 def _open(path: Path, not_before: float) -> sqlite3.Connection:
-    """Open the file, or make it with ``not_before`` in it from the first moment."""
+    """Open the file, or make it with ``not_before`` in it from the first moment. Raises sqlite3.Error, OSError."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.is_file():
+        # Before SQLite has it open: closing it would take the locks away.
+        durable.settle(log)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA journal_mode = WAL")
+        if (mode := db.execute("PRAGMA journal_mode = WAL").fetchone()[0]) != "wal":
+            # A failed fsync makes SQLite stay in a mode that does not bring its commits to the disk, and it does not raise.
+            raise sqlite3.OperationalError(f"it stays in mode {mode}")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA fullfsync = ON")
         # The default cache of 2 MB would be a sixteenth of all that an idle node may take.
@@ -226,7 +234,9 @@ def _open(path: Path, not_before: float) -> sqlite3.Connection:
         if found != "ok":
             raise sqlite3.DatabaseError(found)
         db.executescript(f"BEGIN; {_SCHEMA} INSERT OR IGNORE INTO meta VALUES ('not_before', {not_before!r}); COMMIT;")
-    except sqlite3.Error:
+        # SQLite does not say when it could not bring the names of its files to the disk.
+        durable.fsync_dir(path.parent)
+    except (sqlite3.Error, OSError):
         db.close()
         raise
     return db

@@ -13,17 +13,19 @@ from pathlib import Path
 
 import msgspec
 
-from outlast.core.state import Verdict
+from outlast.core.state import Kind, Verdict
 from outlast.messages import ArtifactFile
 from outlast.store import durable
+from outlast.store.evidence import MANIFEST
 
 __all__ = ["MANIFEST", "Manifest", "publish", "verify"]
 
-MANIFEST = ".outlast.json"
 
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename={"sender": "from"}):
+    """What became of a task or a step, and the files it left; enough to rebuild STATE.json from the artifact alone.
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sender": "from"}):
-    """What became of a task, and the files it left; enough to rebuild STATE.json from the artifact alone."""
+    Of a step ``sender`` is the node itself, and ``makes`` are the names that its INTENT promised.
+    """
 
     unit: str
     task: str
@@ -34,11 +36,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     exit_code: int | None
     ended: str
     files: tuple[ArtifactFile, ...]
+    kind: Kind = "task"
+    makes: tuple[str, ...] = ()
 
 
 def publish(work: Path, artifact: Path) -> None:
     """Make the agent's folder the artifact. Done already is fine. Raises DurabilityError."""
-    if work.exists() and not artifact.exists():
+    if artifact.exists():
+        # Who asks again may do so because the name could not be brought to the disk.
+        durable.moved(work, artifact)
+    elif work.exists():
         durable.move(work, artifact)
 
 

@@ -5,7 +5,7 @@ Rules kept here (spec.md, section 3):
 * accepted means: ``var/tasks/UNIT/task.json`` and the INTENT are on the disk; the same unit is never taken twice;
 * ACTION: the agent works in a folder of its own; its verdict is written down (``result.json``) before anything shows it,
   then the folder becomes ``artifacts/UNIT`` in one rename; VERIFY reads every file back; then UPDATE, the result into the
-  outbox (its id comes from the unit, so there is one), and CONFIRM;
+  outbox (its id comes from the unit, so there is one), and CONFIRM; an outbox that was lost is filled again;
 * whatever moment the power goes, ``recover`` carries on from what is on the disk;
 * a stop finishes what it can within its grace and hands the rest back.
 
@@ -19,7 +19,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -40,22 +39,12 @@ from outlast.store.memory import Memory
 from outlast.work.artifacts import MANIFEST, Manifest, publish, verify
 from outlast.work.handoffs import summary
 from outlast.work.runner import AgentLimits, Outcome, end_leftovers, run_agent
+from outlast.work.tickets import RESULT, TICKET, Ticket, read_manifest, read_ticket
 
 __all__ = ["Tasks"]
 
 _KEEP_ENDED = 200
 _DETAIL_LIMIT = 400
-
-
-class Ticket(msgspec.Struct, forbid_unknown_fields=True):
-    """``task.json``: what is to be done, for whom, and how often it was begun."""
-
-    unit: str
-    task: str
-    peer: str
-    trace_id: str
-    accepted: str
-    attempts: int = 0
 
 
 class Tasks:
@@ -146,6 +135,31 @@ class Tasks:
         for unit in on_disk:
             if (closed := self._memory.state.units.get(unit)) and closed.status != "open":
                 self._clear_away(unit)
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        """Queue the results that the ledger has no trace of: one that was lost took with it what waited."""
+        if not self._ledger.not_before or not self._home.ended.is_dir():
+            return
+        oldest = self._clock.time() - duration(self._config.messages.keep)
+        again = 0
+        for folder in sorted(self._home.ended.iterdir()):
+            msg_id = message_id(folder.name, "result")
+            if self._ledger.waiting(msg_id) or self._ledger.delivered(msg_id) or folder.stat().st_mtime < oldest:
+                continue
+            ticket, manifest = read_ticket(folder), read_manifest(folder / RESULT)
+            state = self._memory.state.units.get(folder.name)
+            if ticket is None or (state.status == "open" if state else manifest is None):
+                continue
+            # What was confirmed counts; what the agent left may have been found damaged after it was written down.
+            verdict = state.closed_as() if state else manifest.verdict if manifest else "in doubt"
+            same = manifest if manifest and manifest.verdict == verdict else None
+            detail = same.detail if same else state.detail if state else ""
+            files = same.files if same and verdict == "done" else ()
+            self._queue_result(ticket.peer, ticket.trace_id, Result(folder.name, verdict, detail, files))
+            again += 1
+        if again:
+            self._memory.recovered("node", f"the ledger was lost; {again} results are told again")
 
     def _resume(self, unit: str) -> None:
         """Carry a task on from what the disk knows of it."""
@@ -238,7 +252,7 @@ class Tasks:
         folder = self._home.tasks / ticket.unit
         if outcome.verdict == "done":
             durable.replace(folder / "work" / MANIFEST, data, mode=durable.SHARED_FILE)
-        durable.replace(folder / "result.json", data)
+        durable.replace(folder / RESULT, data)
 
     def _finish(self, unit: str) -> None:
         """Carry a verdict that is on the disk through: publish, verify, update, tell, confirm."""
@@ -250,10 +264,12 @@ class Tasks:
             publish(self._home.tasks / unit / "work", self._home.artifacts / unit)
             if wrong := verify(self._home.artifacts / unit, manifest):
                 verdict, detail, files = "failed", f"the artifact is not what the agent left: {wrong}", ()
-        self._close(unit, verdict, detail, files)
+        self._close(unit, verdict, detail, files, artifact=manifest.verdict == "done")
 
-    def _close(self, unit: str, verdict: Verdict, detail: str, files: tuple[ArtifactFile, ...]) -> None:
-        self._memory.update(unit, verdict, summary(detail, files))
+    def _close(
+        self, unit: str, verdict: Verdict, detail: str, files: tuple[ArtifactFile, ...], *, artifact: bool = False
+    ) -> None:
+        self._memory.update(unit, verdict, summary(detail, files), artifact)
         self._tell(unit, detail, files)
 
     def _tell(self, unit: str, detail: str, files: tuple[ArtifactFile, ...]) -> None:
@@ -262,15 +278,17 @@ class Tasks:
         verdict = state.closed_as()
         ticket = self._read(unit)
         trace_id = ticket.trace_id if ticket else secrets.token_hex(16)
-        result = Result(unit=unit, verdict=verdict, detail=detail, files=files)
-        # Also for a peer that is not in node.yml now: it may be back at the next start.
-        body = sealed(self._config.node, state.peer, trace_id, unit, result)
-        self._ledger.enqueue(state.peer, message_id(unit, "result"), body, self._clock.time())
-        self._wake(state.peer)
+        self._queue_result(state.peer, trace_id, Result(unit, verdict, detail, files))
         if not state.confirmed:
             self._memory.confirm(unit, verdict, summary(detail, files))
         self._events.emit("task.closed", trace_id=trace_id, correlation_id=unit, verdict=verdict, detail=detail)
         self._clear_away(unit)
+
+    def _queue_result(self, peer: str, trace_id: str, result: Result) -> None:
+        # Also for a peer that is not in node.yml now: it may be back at the next start.
+        body = sealed(self._config.node, peer, trace_id, result.unit, result)
+        self._ledger.enqueue(peer, message_id(result.unit, "result"), body, self._clock.time())
+        self._wake(peer)
 
     def _tell_again(self, unit: str) -> None:
         """Take the steps after UPDATE that were not taken."""
@@ -295,20 +313,15 @@ class Tasks:
         for path in kept[: max(0, len(kept) - _KEEP_ENDED)]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _path(self, unit: str) -> Path:
-        return self._home.tasks / unit / "task.json"
-
     def _write(self, ticket: Ticket) -> None:
-        durable.replace(self._path(ticket.unit), msgspec.json.encode(ticket) + b"\n")
+        durable.replace(self._home.tasks / ticket.unit / TICKET, msgspec.json.encode(ticket) + b"\n")
 
     def _read(self, unit: str) -> Ticket | None:
-        try:
-            return msgspec.json.decode(self._path(unit).read_bytes(), type=Ticket)
-        except (OSError, msgspec.MsgspecError):
-            return None
+        return read_ticket(self._home.tasks / unit)
 
     def _result(self, unit: str) -> Manifest | None:
-        try:
-            return msgspec.json.decode((self._home.tasks / unit / "result.json").read_bytes(), type=Manifest)
-        except (OSError, msgspec.MsgspecError):
-            return None
+        """The verdict that is on the disk; an artifact that was published tells it too."""
+        if found := read_manifest(self._home.tasks / unit / RESULT):
+            return found
+        shown = read_manifest(self._home.artifacts / unit / MANIFEST)
+        return shown if shown and shown.unit == unit and shown.kind == "task" else None
