@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+from outlast.core.merging import HEARTBEAT_MARKS
 from outlast.store import durable
 
 __all__ = ["asks_maintenance", "show"]
 
-_BEGIN, _END = "<!-- outlast: begin -->", "<!-- outlast: end -->"
+_BEGIN, _END = (mark.decode() for mark in HEARTBEAT_MARKS)
 
 
 def _split(text: str) -> tuple[str, str, str]:
