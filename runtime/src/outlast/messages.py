@@ -14,10 +14,23 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from outlast.core.crdt import Entry, Holding
 from outlast.core.ids import UNIT
 from outlast.core.state import Verdict
 
-__all__ = ["ArtifactFile", "Envelope", "Message", "Ping", "Reply", "Result", "Task", "UnitName", "decode", "sealed"]
+__all__ = [
+    "ArtifactFile",
+    "Envelope",
+    "Message",
+    "Ping",
+    "Reply",
+    "Result",
+    "Share",
+    "Task",
+    "UnitName",
+    "decode",
+    "sealed",
+]
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=16_384)]
 Short = Annotated[str, msgspec.Meta(max_length=512)]
@@ -53,7 +66,23 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="resul
     files: Annotated[tuple[ArtifactFile, ...], msgspec.Meta(max_length=1024)] = ()
 
 
-Message = Ping | Task | Result
+class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="share"):
+    """What I hold of what we know together, and what I think you lack of it; of one agent's entries the older ones first.
+
+    ``whole``: with these entries you hold all that I hold. Not counted in the channel: sending it again is harmless.
+    """
+
+    holding: Holding
+    entries: Annotated[tuple[Entry, ...], msgspec.Meta(max_length=4096)] = ()
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        for entry in self.entries:
+            if wrong := entry.unsound():
+                raise ValueError(wrong)
+
+
+Message = Ping | Task | Result | Share
 
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sender": "from"}):
@@ -70,11 +99,12 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     message: Message
 
 
-class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The signed answer to a message.
 
     ``status`` is that of HTTP, which nobody signs; ``retry_after`` is in seconds; ``now`` is the answering node's clock,
-    seconds since 1970.
+    seconds since 1970; ``holding`` answers a Share that was taken. What has its default is left out, so that older nodes,
+    which refuse fields that they do not know, take the answers to what they sent.
     """
 
     node: str
@@ -82,6 +112,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     now: float
     reason: str = ""
     retry_after: int = 0
+    holding: Holding | None = None
 
     @property
     def accepted(self) -> bool:

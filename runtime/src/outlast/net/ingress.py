@@ -21,10 +21,11 @@ import msgspec
 from outlast.clock import Clock
 from outlast.config import Config
 from outlast.core import webhook
+from outlast.core.crdt import Holding
 from outlast.core.ids import UNIT_TAIL
 from outlast.core.ratelimit import Bucket, take
-from outlast.errors import DurabilityError, OutlastError, SignatureError
-from outlast.messages import Envelope, Ping, Reply, Result, Task, decode
+from outlast.errors import BadInput, DurabilityError, OutlastError, SignatureError
+from outlast.messages import Envelope, Message, Ping, Reply, Result, Share, Task, decode
 from outlast.net.http import Request, Response
 from outlast.quantity import duration
 from outlast.store.events import EventLog
@@ -46,8 +47,11 @@ class Busy(OutlastError):
 class Door(Protocol):
     """What stands behind the door."""
 
-    def accept(self, envelope: Envelope) -> None:
-        """Take a message, durably and idempotently. Raises Busy or DurabilityError."""
+    def accept(self, envelope: Envelope) -> Holding | None:
+        """Take a message, durably and idempotently; a Share is answered with what is held then.
+
+        Raises Busy, DurabilityError; BadInput for what will never be taken.
+        """
 
     def heard(self, peer: str) -> None:
         """A peer gave a proven sign of life."""
@@ -75,7 +79,8 @@ class Ingress:
         self._door = door
         self._events = events
         self._clock = clock
-        self._buckets: dict[str, Bucket] = {}
+        # By sender and kind: what the nodes know together must not use up what work is allowed.
+        self._buckets: dict[tuple[str, bool], Bucket] = {}
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request."""
@@ -126,13 +131,16 @@ class Ingress:
             self._refuse(sender, "wrong address", request.remote)
             return self._answer(422, msg_id, "wrong address")
         control = isinstance(envelope.message, Ping)
-        if not control and (wait := self._over_rate(sender)):
+        if not control and (wait := self._over_rate(sender, envelope.message)):
             self._refuse(sender, "rate", request.remote)
             return self._answer(429, msg_id, "too many messages", retry=ceil(wait))
         try:
-            self._door.accept(envelope)
+            holding = self._door.accept(envelope)
         except Busy as busy:
             return self._answer(503, msg_id, str(busy), retry=self._busy_for)
+        except BadInput as wrong:
+            self._refuse(sender, f"content: {wrong}", request.remote)
+            return self._answer(422, msg_id, str(wrong))
         now = self._clock.time()
         status = 200 if control else _ACCEPTED
         found = self._ledger.accept(msg_id, sender, envelope.seq, status, now, now - self._remember)
@@ -146,13 +154,13 @@ class Ingress:
             seq=envelope.seq,
             **({"finding": found} if found else {}),
         )
-        return self._answer(status, msg_id, "")
+        return self._answer(status, msg_id, "", holding=holding)
 
-    def _over_rate(self, sender: str) -> float:
-        bucket, wait = take(
-            self._buckets.get(sender), self._clock.monotonic(), self._config.messages.rate, self._window
-        )
-        self._buckets[sender] = bucket
+    def _over_rate(self, sender: str, message: Message) -> float:
+        shared = isinstance(message, Share)
+        rate = self._config.shared.rate if shared else self._config.messages.rate
+        bucket, wait = take(self._buckets.get((sender, shared)), self._clock.monotonic(), rate, self._window)
+        self._buckets[sender, shared] = bucket
         return wait
 
     def _refuse(self, sender: str, reason: str, remote: str) -> None:
@@ -161,9 +169,11 @@ class Ingress:
         known = sender if sender in self._keyring.peers else "unknown"
         self._events.burst("message.refused", f"{known}: {kind}", detail=reason, remote=remote)
 
-    def _answer(self, status: int, msg_id: str, reason: str, retry: int = 0) -> Response:
+    def _answer(
+        self, status: int, msg_id: str, reason: str, retry: int = 0, holding: Holding | None = None
+    ) -> Response:
         now = self._clock.time()
-        reply = Reply(node=self._config.node, status=status, now=now, reason=reason, retry_after=retry)
+        reply = Reply(node=self._config.node, status=status, now=now, reason=reason, retry_after=retry, holding=holding)
         body = msgspec.json.encode(reply)
         headers = {
             "content-type": "application/json",
