@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +102,32 @@ def test_without_a_log_of_its_own_a_hangup_ends_it(node: LiveNode) -> None:
     assert node.process is not None
     node.process.send_signal(signal.SIGHUP)
     assert node.process.wait(30) == -signal.SIGHUP
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that nobody can read, not even root")
+def test_a_memory_that_cannot_be_read_is_an_emergency(node: LiveNode) -> None:
+    """STATE.json damaged and the journal not given back by the disk: the node is there and says so; nothing is touched, no
+    order but status is taken, peers are asked to wait, and once the disk is well only a person ends the emergency."""
+    node.start()
+    assert node.stop() == 0
+    node.home.state_file.write_text("garbage")
+    lost = node.home.memory / "2026-01-01.md"
+    lost.symlink_to("/proc/self/mem")
+    node.start()
+    status = node.status()
+    assert (status["mode"], status["ready"]) == ("emergency", False)
+    assert "could not be read" in status["mode_reasons"][0]
+    assert node.home.state_file.read_text() == "garbage"
+    assert "Outlast: emergency" in node.home.heartbeat.read_text()
+    shown = node.cli("status")
+    assert (shown.returncode, shown.stderr) == (1, "")
+    refused = node.cli("clean")
+    assert refused.returncode == 1 and "recover-state.yml" in refused.stderr and refused.stderr.count("\n") == 1
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(f"http://127.0.0.1:{node.port}/inbox/axiom", b"{}")
+    assert node.stop() == 0
+    lost.unlink()
+    node.start()
+    assert node.status()["mode"] == "emergency"
+    assert node.cli("resume", "--reason", "another disk").returncode == 0
+    assert node.status()["mode"] == "normal"

@@ -23,13 +23,14 @@ import msgspec
 
 from outlast.clock import SystemClock
 from outlast.config import Config, load_config
-from outlast.errors import ConfigError, KeyFileError, OutlastError
+from outlast.errors import ConfigError, KeyFileError, OutlastError, UnreadableError
 from outlast.home import Home
 from outlast.lock import held
 from outlast.node import Node
 from outlast.notify import Manager
 from outlast.store import durable
 from outlast.store.keyring import Keyring
+from outlast.stranded import Stranded
 
 __all__ = ["CONFIGURATION", "main"]
 
@@ -74,7 +75,7 @@ def _reopen(log: str) -> None:
         os.close(fd)
 
 
-async def _serve(node: Node, manager: Manager) -> None:
+async def _serve(node: Node | Stranded, manager: Manager) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,7 +124,12 @@ def _run(home: Home, manager: Manager) -> int:
         with held(home, _PATIENCE_S):
             read = {"pid": os.getpid(), "release": os.path.realpath(sys.prefix), "files": files}
             durable.replace(home.loaded, msgspec.json.encode(read))
-            node = Node(config, home, keyring, SystemClock())
+            node: Node | Stranded
+            try:
+                node = Node(config, home, keyring, SystemClock())
+            except UnreadableError as error:
+                # Ending would not tell anybody, and a start a moment later finds the same.
+                node = Stranded(config, home, str(error), SystemClock())
             try:
                 asyncio.run(_serve(node, manager))
             except Exception as error:

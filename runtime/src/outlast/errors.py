@@ -6,6 +6,8 @@ Secrets are never part of an error's text.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 __all__ = [
     "AgentError",
     "BadInput",
@@ -20,6 +22,7 @@ __all__ = [
     "OutlastError",
     "PeerError",
     "SignatureError",
+    "UnreadableError",
 ]
 
 
@@ -62,7 +65,23 @@ class PeerError(OutlastError):
 
 
 class DurabilityError(OutlastError):
-    """A write did not reach the disk. What the file holds now is known only after it is read again."""
+    """A write did not reach the disk. What the file holds now is known only after it is read again.
+
+    ``raised`` counts them in this process, whoever catches them, and ``last`` is the newest one's text: health looks whether
+    there are more.
+    """
+
+    raised: ClassVar[int] = 0
+    last: ClassVar[str] = ""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        DurabilityError.raised += 1
+        DurabilityError.last = text
+
+
+class UnreadableError(DurabilityError):
+    """What must be known before anything is written cannot be read back."""
 
 
 class CorruptError(OutlastError):

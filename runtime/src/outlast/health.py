@@ -1,31 +1,42 @@
-"""The heartbeat monitor: looks at the disk, the siblings and HEARTBEAT.md, and keeps the node's mode.
+"""The heartbeat monitor: looks at the disk, the siblings and HEARTBEAT.md, keeps the node's mode, and says what is wrong.
 
-Rules kept here: looking costs no write; a mode is journalled, logged and shown in HEARTBEAT.md only when it changes.
+Rules kept here: looking costs no write; a mode is journalled and logged only when it changes, and what is shown of us in
+HEARTBEAT.md is put right when somebody changed it; a write that failed anywhere is an alert until a write works again, and
+only while it holds is one tried; room is made by itself when little is left.
 
-Left to others: the decision (core.modes), what is shed in a mode.
+Left to others: the decision (core.modes), what is shed in a mode, how room is made (work.cleaning).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 
 import psutil
 
-from outlast.clock import Clock
+from outlast.alerts import Alert, Alerts
+from outlast.clock import Clock, stamp
 from outlast.config import Config
+from outlast.core.cleaning import Disk
 from outlast.core.modes import Observed, Standing, Thresholds, decide, resume
+from outlast.core.record import one_line
 from outlast.core.state import MODE, RESUMED
-from outlast.errors import BadInput, DurabilityError, PeerError
+from outlast.errors import BadInput, DurabilityError, OutlastError, PeerError
 from outlast.home import Home
 from outlast.net.courier import Courier
-from outlast.quantity import duration
-from outlast.store import heartbeat
+from outlast.quantity import duration, readable
+from outlast.store import durable, heartbeat
 from outlast.store.events import EventLog
 from outlast.store.memory import Memory
+from outlast.work.cleaning import Cleaner
 
 __all__ = ["Health"]
+
+_AGAIN_S = 3600.0
+_CALM_CHECKS = 2
+_NO_ROOM, _NO_WRITE = "disk", "writes"
 
 
 class Health:
@@ -41,10 +52,12 @@ class Health:
         clock: Clock,
         alive: Callable[[str], None],
         tidy: Callable[[], None],
+        cleaner: Cleaner,
     ) -> None:
         """``alive(peer)`` is called when a peer answers (it is expected to call ``heard``), ``tidy()`` at each check."""
-        cause = (memory.state.emergency,) if memory.state.emergency else ()
+        cause = tuple(filter(None, (memory.state.emergency, _marked(home))))
         self.standing = Standing("emergency", cause, cause) if cause else Standing()
+        self._told = self._in_words()
         self.disk = 0.0
         self._home = home
         self._memory = memory
@@ -53,6 +66,11 @@ class Health:
         self._clock = clock
         self._alive = alive
         self._tidy = tidy
+        self._cleaner = cleaner
+        self._alerts = Alerts(events, clock)
+        self._failed = DurabilityError.raised
+        self._cleaned: float | None = None
+        self._roomy = 0
         self._interval = duration(config.health.interval)
         self._limits = Thresholds(
             config.health.disk_degraded, config.health.disk_emergency, duration(config.health.sibling_silent)
@@ -61,6 +79,11 @@ class Health:
         # A sibling is given the whole of its time from our own start.
         self._heard = dict.fromkeys(config.peers, clock.monotonic())
 
+    @property
+    def alerts(self) -> list[Alert]:
+        """What a person must be told of now."""
+        return self._alerts.shown
+
     def heard(self, peer: str) -> None:
         """A peer gave a sign of life."""
         self._heard[peer] = self._clock.monotonic()
@@ -68,6 +91,7 @@ class Health:
     async def run(self) -> None:
         """Check for ever, until cancelled."""
         greeting: set[asyncio.Task[None]] = set()
+        making: set[asyncio.Task[None]] = {asyncio.create_task(self._make_room())} if self._is_low() else set()
         try:
             while True:
                 # A peer that does not answer must not delay the check: that is what a person's order waits for.
@@ -77,8 +101,10 @@ class Health:
                 self.check()
                 with contextlib.suppress(DurabilityError):
                     self._tidy()
+                # Nor must the packing of gigabytes.
+                making = {task for task in making if not task.done()} or {asyncio.create_task(self._make_room())}
         finally:
-            for task in greeting:
+            for task in (*greeting, *making):
                 task.cancel()
 
     async def _greet(self, peer: str) -> None:
@@ -101,21 +127,47 @@ class Health:
         else:
             self._present.discard(peer)
 
+    async def _make_room(self) -> None:
+        """Clean when little room is left: at once when that is news, then once an hour. Set room by when there is plenty."""
+        now = self._clock.monotonic()
+        if not self._is_low():
+            self._roomy += 1
+            # As with the modes: around the threshold it is not news each time.
+            if self._roomy >= _CALM_CHECKS:
+                self._cleaned = None
+            await self._cleaner.set_by()
+            return
+        self._roomy = 0
+        if self._cleaned is not None and now - self._cleaned < _AGAIN_S:
+            return
+        self._cleaned = now
+        try:
+            await self._cleaner.clean()
+        except OutlastError as error:
+            self._events.emit("clean.failed", error=str(error))
+        self.check()
+
+    def _is_low(self) -> bool:
+        return self.disk > self._limits.disk_degraded
+
     def check(self) -> None:
         """Look once, and change the mode if that is what follows."""
         now = self._clock.monotonic()
-        self.disk = psutil.disk_usage(str(self._home.workspace)).percent
+        usage = psutil.disk_usage(str(self._home.workspace))
+        self.disk = usage.percent
         try:
             maintenance = heartbeat.asks_maintenance(self._home.heartbeat)
         except OSError:
             maintenance = self.standing.mode == "maintenance"
         seen = Observed(self.disk, {peer: now - at for peer, at in self._heard.items()}, maintenance)
+        self._watch_room(Disk(usage.free, 100.0 - self.disk))
+        self._watch_writes()
         self._enter(decide(self.standing, seen, self._limits))
+        self._show()
 
     def begin(self) -> None:
-        """Look for the first time, before anything is taken, and put right what HEARTBEAT.md says of us."""
+        """Look for the first time, before anything is taken."""
         self.check()
-        self._show()
 
     def resume(self, reason: str) -> None:
         """A person clears an emergency, for a reason that is kept. Raises BadInput where there is none, DurabilityError."""
@@ -124,24 +176,65 @@ class Health:
                 "resume", f"there is no emergency, the mode is {self.standing.mode}", "nothing is to be done"
             )
         self._memory.note(MODE, f"{RESUMED}{reason}")
+        if self._home.emergency.exists():
+            durable.set_aside(self._home.emergency, self._home.trash, stamp(self._clock.time()))
         self.standing = resume(self.standing)
         self.check()
+
+    def _watch_room(self, disk: Disk) -> None:
+        """Too little is left although room was made, or was tried to be made within the hour."""
+        if disk.percent >= self._cleaner.limits.least:
+            self._alerts.gone(_NO_ROOM)
+        elif self._cleaned is not None:
+            left = f"only {readable(disk.free)} ({disk.percent:.1f} %) of the disk is free, after all was cleaned that may be"
+            self._alerts.found(_NO_ROOM, "now", f"{left}; mend: `outlast clean` says what else can go")
+
+    def _watch_writes(self) -> None:
+        """Did a write fail anywhere since the last check, or is the file system read-only by now? Then until one works."""
+        if self._alerts.holds(_NO_WRITE) and DurabilityError.raised == self._failed:
+            with contextlib.suppress(DurabilityError, OSError):
+                durable.replace(self._home.probe, b"")
+                self._home.probe.unlink()
+                self._alerts.gone(_NO_WRITE)
+        failed, self._failed = DurabilityError.raised - self._failed, DurabilityError.raised
+        is_read_only = bool(os.statvfs(self._home.workspace).f_flag & os.ST_RDONLY)
+        if failed or is_read_only:
+            what = "the file system is read-only" if is_read_only else f"a write failed: {DurabilityError.last}"
+            mend = "look at dmesg and at the disk; nothing that was acknowledged is lost, and what is open goes on"
+            self._alerts.found(_NO_WRITE, "now", f"{what}; mend: {mend} once a write works")
 
     def _enter(self, standing: Standing) -> None:
         before, self.standing = self.standing, standing
         if standing.mode == before.mode:
             return
+        self._told = self._in_words()
         why = "; ".join(standing.reasons) or "the causes are gone"
         self._events.emit("mode.changed", mode=standing.mode, before=before.mode, why=why)
         try:
             self._memory.note(MODE, f"{standing.mode}: {why}")
         except DurabilityError as error:
             self._events.emit("mode.not_written", error=str(error))
-        self._show()
+
+    def _in_words(self) -> str:
+        """What HEARTBEAT.md says of the mode, as it was entered: figures that change would be written again and again."""
+        mode, why = self.standing.mode, "; ".join(self.standing.reasons)
+        return "" if mode == "normal" else f"Outlast: {mode}, {why}"
 
     def _show(self) -> None:
-        mode, why = self.standing.mode, "; ".join(self.standing.reasons)
+        """Our part of HEARTBEAT.md; nothing is written where it is right."""
+        lines = [self._told] if self._told else []
+        lines += [f"Outlast: alert ({alert.urgency}): {alert.text}" for alert in self.alerts]
         try:
-            heartbeat.show(self._home.heartbeat, "" if mode == "normal" else f"Outlast: {mode}, {why}")
+            heartbeat.show(self._home.heartbeat, "\n".join(lines))
         except (DurabilityError, OSError) as error:
-            self._events.emit("mode.not_shown", error=str(error))
+            self._events.burst("mode.not_shown", str(error))
+
+
+def _marked(home: Home) -> str:
+    """Why an earlier command wants the node to start in an emergency, where the journal could not be told; or nothing."""
+    try:
+        return one_line(home.emergency.read_text(encoding="utf-8", errors="replace")) or "no reason is given"
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{home.emergency.name} cannot be read: {error.strerror}"

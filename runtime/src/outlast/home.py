@@ -117,6 +117,16 @@ class Home:
         return self.root / "var" / "steps"
 
     @property
+    def handoffs(self) -> Path:
+        """Hand-offs that are not confirmed, where their INTENT is too short for their text: ``UNIT.json``."""
+        return self.root / "var" / "handoffs"
+
+    @property
+    def owner(self) -> Path:
+        """The name of the node that lives here."""
+        return self.root / "var" / "node"
+
+    @property
     def agents(self) -> Path:
         """The home directory of agents on a provisioned machine, for their settings and caches."""
         return self.root / "var" / "home"
@@ -150,6 +160,11 @@ class Home:
     def ballast(self) -> Path:
         """Room that is given up when the disk is full, so that making room needs none."""
         return self.root / "var" / "ballast"
+
+    @property
+    def probe(self) -> Path:
+        """Written and removed again to see whether a write works."""
+        return self.root / "var" / "probe"
 
     @property
     def socket(self) -> Path:

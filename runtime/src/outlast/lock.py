@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from outlast.errors import HeldError
 from outlast.home import Home
 from outlast.store import durable
+from outlast.work import ballast
 
 __all__ = ["held"]
 
@@ -34,6 +35,8 @@ def held(home: Home, wait_s: float = 0.0) -> Iterator[None]:
             if time.monotonic() >= deadline:
                 raise HeldError("--home", f"another runtime is at work in {home.root}{_who(fd)}", "stop it first")
             time.sleep(_LOOK_S)
+        # Whoever takes a home writes into it, and that must work on a full disk as well.
+        ballast.first_aid(home)
         # For people who look for who holds it; the lock itself is what counts.
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

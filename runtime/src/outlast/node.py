@@ -20,19 +20,22 @@ from outlast import __version__
 from outlast.clock import Clock, iso
 from outlast.config import Config
 from outlast.control import Control, Order, node_orders
+from outlast.core.crdt import Holding
 from outlast.core.state import State, Verdict
-from outlast.errors import DurabilityError
+from outlast.errors import DurabilityError, OutlastError
 from outlast.health import Health
 from outlast.home import Home
 from outlast.local import Local
-from outlast.messages import Envelope, Result, Task
+from outlast.messages import Envelope, Result, Share, Task
 from outlast.net.courier import Courier
+from outlast.net.exchange import Exchange
 from outlast.net.http import HttpLimits
 from outlast.net.ingress import Busy, Ingress
 from outlast.net.outbox import Outbox
 from outlast.net.server import HttpServer
 from outlast.notify import Manager
 from outlast.quantity import duration, size
+from outlast.store import merges
 from outlast.store.keyring import Keyring
 from outlast.work.handoffs import Handoffs
 from outlast.work.tasks import Tasks
@@ -61,19 +64,31 @@ class Node:
             peer: Outbox(peer, config, self._ledger, self._courier, self.events, clock, random.uniform, self._given_up)
             for peer in config.peers
         }
-        self.handoffs = Handoffs(config.node, self._memory, self._ledger, self.events, clock, self._wake)
+        self._shared = self._local.shared
+        self._exchanges = {
+            peer: Exchange(peer, config, self._shared, self._courier, self.events, clock, random.uniform)
+            for peer in config.peers
+        }
+        self._shared.changed = self._tell_peers
+        self.handoffs = Handoffs(config.node, home.handoffs, self._memory, self._ledger, self.events, clock, self._wake)
         self._tasks = Tasks(config, home, self._memory, self._ledger, self.events, clock, self._wake, self._about_node)
         self.health = Health(
-            config, home, self._memory, self._courier, self.events, clock, self.heard, self.handoffs.tidy
+            config,
+            home,
+            self._memory,
+            self._courier,
+            self.events,
+            clock,
+            self.heard,
+            self._tidy,
+            self._local.cleaner,
         )
         self.orders: dict[str, Order] = {**self._local.orders, **node_orders(self)}
         self._ingress = Ingress(config, keyring, self._ledger, self, self.events, clock)
-        for finding in (*self._memory.findings, *filter(None, [self._ledger.finding])):
-            self.events.emit("recovered", finding=finding)
-            self._memory.recovered("node", finding)
         self._tasks.recover()
         self.handoffs.recover()
         self.health.begin()
+        self._join_git()
         try:
             self._memory.flush()
         except DurabilityError as error:
@@ -99,7 +114,8 @@ class Node:
             await inside.start_unix(str(self.home.socket))
             self.events.emit("node.started", version=__version__, pid=os.getpid(), port=self.config.listen.port)
             work = [asyncio.create_task(self._tasks.run()), asyncio.create_task(self.health.run())]
-            send = [asyncio.create_task(outbox.run()) for outbox in self._outboxes.values()]
+            senders: list[Outbox | Exchange] = [*self._outboxes.values(), *self._exchanges.values()]
+            send = [asyncio.create_task(sender.run()) for sender in senders]
             waiting = asyncio.create_task(stop.wait())
             manager.ready(self._in_short())
             beating = asyncio.create_task(self._beat(manager, {*work, *send}))
@@ -149,8 +165,8 @@ class Node:
                 "node.stopped", returned=returned, seconds=round(self._clock.monotonic() - began, 3), pid=os.getpid()
             )
 
-    def accept(self, envelope: Envelope) -> None:
-        """Take a message that has passed the door. Raises Busy or DurabilityError."""
+    def accept(self, envelope: Envelope) -> Holding | None:
+        """Take a message that has passed the door. Raises Busy, BadInput or DurabilityError."""
         message = envelope.message
         if isinstance(message, Task):
             if reasons := self.reasons():
@@ -158,11 +174,17 @@ class Node:
             self._tasks.accept(envelope, message)
         elif isinstance(message, Result):
             self.handoffs.confirmed(envelope.sender, message)
+        elif isinstance(message, Share):
+            holding = self._shared.take(message.holding, message.entries, whole=message.whole)
+            self._exchanges[envelope.sender].told(message.holding)
+            return holding
+        return None
 
     def heard(self, peer: str) -> None:
         """A peer gave a sign of life: what waits for it is sent."""
         self.health.heard(peer)
         self._outboxes[peer].heard()
+        self._exchanges[peer].heard()
 
     def reasons(self) -> list[str]:
         """Why no work can be taken now, in words that tell an outsider nothing; empty when it can."""
@@ -218,6 +240,7 @@ class Node:
             ][:_SHOWN],
             "skew_s": self._courier.skew,
             "disk_percent": self.health.disk,
+            "alerts": msgspec.to_builtins(self.health.alerts),
             "recovered": msgspec.to_builtins(self.state.recovered),
         }
 
@@ -252,6 +275,23 @@ class Node:
     def _wake(self, peer: str) -> None:
         if peer in self._outboxes:
             self._outboxes[peer].wake()
+
+    def _tell_peers(self) -> None:
+        for exchange in self._exchanges.values():
+            exchange.wake()
+
+    def _tidy(self) -> None:
+        self.handoffs.tidy()
+        # Compaction is the first to be shed (spec.md, section 6).
+        self._local.tend(compact=self.health.standing.mode == "normal")
+
+    def _join_git(self) -> None:
+        """Where the workspace is in a git repository, git learns how our files are merged."""
+        try:
+            if (done := merges.install(self.home)).changed:
+                self.events.emit("git.merge_driver", told=done.told)
+        except OutlastError as error:
+            self.events.emit("git.merge_driver", error=str(error))
 
     def _given_up(self, peer: str, msg_id: str, verdict: Verdict, why: str) -> None:
         kind, _, unit = msg_id.partition("_")

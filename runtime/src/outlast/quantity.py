@@ -1,10 +1,10 @@
-"""Durations and sizes as people write them (``30s``, ``256KiB``), read into base units."""
+"""Durations and sizes as people write them (``30s``, ``256KiB``), read into base units and back."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["duration", "size"]
+__all__ = ["duration", "readable", "size"]
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -24,3 +24,11 @@ def size(text: str) -> int:
     if match is None or int(match[1]) == 0:
         raise ValueError(f"{text!r} is not a size; write a whole number above 0 and B, KiB, MiB or GiB, such as 256KiB")
     return int(match[1]) * _BYTES[match[2]]
+
+
+def readable(size: int) -> str:
+    """Write a number of bytes for people: ``0 B``, ``1.4 MiB``."""
+    for unit, factor in reversed(_BYTES.items()):
+        if abs(size) >= factor > 1:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"

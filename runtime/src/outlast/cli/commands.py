@@ -18,7 +18,6 @@ from outlast.cli.common import Where, as_json, emit, fits
 from outlast.cli.show import event_line, status_lines, tell
 from outlast.cli.tail import follow
 from outlast.cli.talk import NotRunning, order
-from outlast.config import load_config
 from outlast.core.ids import new_unit
 from outlast.errors import BadInput, ControlError
 from outlast.home import Home
@@ -33,7 +32,15 @@ _EPILOG = (
 
 
 # Commands that live in modules of their own, imported when they are used: each import costs whoever types another one.
-_ELSEWHERE: dict[str, str] = {}
+_ELSEWHERE: dict[str, str] = {
+    "clean": "outlast.cli.clean:clean",
+    "doctor": "outlast.cli.doctor:doctor",
+    "merge-driver": "outlast.cli.merge:merge_driver",
+    "facts": "outlast.cli.shared:facts",
+    "recover": "outlast.cli.doctor:recover",
+    "state": "outlast.cli.shared:state",
+    "step": "outlast.cli.steps:step",
+}
 
 
 class _Commands(click.Group):
@@ -294,6 +301,8 @@ def config_check(where: Where, file: Path | None, as_json: bool) -> int:
 
     Where it is not right: exit code 78, and one line with the field, what is wrong, and the mend.
     """
+    from outlast.config import load_config
+
     loaded = load_config(file or where.home.config)
     if as_json:
         emit({"ok": True, "node": loaded.node})

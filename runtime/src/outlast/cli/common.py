@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 import msgspec
 
-from outlast.config import Config, load_config
 from outlast.errors import BadInput
 from outlast.home import Home, find_home
+
+if TYPE_CHECKING:
+    from outlast.config import Config
 
 __all__ = ["Where", "as_json", "emit", "fits"]
 
@@ -28,6 +32,9 @@ class Where:
     @property
     def config(self) -> Config:
         """Its configuration. Raises BadInput, ConfigError."""
+        # Most commands ask the running node, and YAML is a tenth of what such a command takes.
+        from outlast.config import load_config
+
         return load_config(self.home.config)
 
 

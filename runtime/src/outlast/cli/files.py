@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import click
 import msgspec
 
 from outlast.cli.show import table
+from outlast.cli.talk import do
 from outlast.clock import SystemClock
 from outlast.config import Config
 from outlast.core.ids import valid_unit
 from outlast.core.record import one_line
-from outlast.errors import BadInput
+from outlast.errors import BadInput, OutlastError
 from outlast.files.fetch import artifacts_of, fetch
 from outlast.home import Home
 from outlast.store.events import EventLog
@@ -32,6 +34,9 @@ def bring(home: Home, config: Config, peer: str, unit: str, as_json: bool) -> in
     if not found.already:
         events = EventLog(home.logs, config.node, SystemClock())
         events.emit("files.fetched", correlation_id=unit, peer=peer, files=found.files, bytes=found.bytes)
+        # It is here, whole; what could not be written down is found by the next start.
+        with contextlib.suppress(OutlastError):
+            do(home, "fetched", {"unit": unit, "peer": peer})
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
     else:

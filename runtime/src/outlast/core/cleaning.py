@@ -18,7 +18,20 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["PROTECTED", "Disk", "Kept", "Limits", "Plan", "Seen", "Step", "Thing", "is_protected", "plan", "room"]
+__all__ = [
+    "PROTECTED",
+    "Disk",
+    "Kept",
+    "Limits",
+    "Plan",
+    "Seen",
+    "Stays",
+    "Step",
+    "Thing",
+    "is_protected",
+    "plan",
+    "room",
+]
 
 # What OpenClaw (2026.9) calls its sessions and what it archives of them, and folders that are archives by their name. They
 # are never ours to touch, wherever somebody put them.
@@ -38,6 +51,7 @@ PROTECTED = (
 _SCARCE, _PLENTY = 2, 4
 
 Kind = Literal["ballast", "trash", "log", "artifact"]
+Stays = Literal["", "today", "open", "protected", "unreadable", "no backup"]
 
 
 class Disk(msgspec.Struct, frozen=True):
@@ -53,7 +67,7 @@ class Thing(msgspec.Struct, frozen=True):
     name: str
     size: int
     age: float
-    stays: Literal["", "today", "open", "protected"] = ""
+    stays: Stays = ""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -92,7 +106,7 @@ class Kept(msgspec.Struct, frozen=True):
 
     name: str
     size: int
-    why: Literal["open", "protected", "no backup"]
+    why: Stays
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -153,10 +167,9 @@ def _artifacts(
         is_old = thing.age > limits.artifacts_after
         if not is_old and left <= limits.artifacts_budget:
             break
-        if thing.stays == "open" or thing.stays == "protected":
-            kept.append(Kept(thing.name, thing.size, thing.stays))
-        elif not backed_up(thing.name):
-            kept.append(Kept(thing.name, thing.size, "no backup"))
+        stays: Stays = thing.stays or ("" if backed_up(thing.name) else "no backup")
+        if stays:
+            kept.append(Kept(thing.name, thing.size, stays))
         else:
             left -= thing.size
             why = f"{_days(thing.age)} old" if is_old else "artifacts take more than their budget"
