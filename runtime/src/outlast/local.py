@@ -51,7 +51,7 @@ class Local:
         self.cleaner = Cleaner(home, config, self.memory, self.events, clock)
         self.shared = Shared(home, config, clock, self.memory.note, self.events)
         self.steps = Steps(home, config, self.memory, self.events, clock)
-        self.doctor = Doctor(home, config, self.memory, self.ledger, self.events, clock)
+        self.doctor = Doctor(home, config, self.memory, self.ledger, self.events, clock, self.shared.check)
         self.orders: dict[str, Order] = {
             **self.cleaner.orders(),
             **self.shared.orders(),

@@ -269,7 +269,7 @@ class Node:
             "last_received": channel.last_received and iso(channel.last_received),
             "breaker": outbox.breaker.status,
             "queued": self._ledger.queued(peer),
-            "last_error": outbox.last_error,
+            "last_error": outbox.last_error or self._exchanges[peer].last_error,
         }
 
     def _wake(self, peer: str) -> None:

@@ -135,7 +135,9 @@ def plan_step(unit: str, step: StagedStep) -> Plan:
         return Plan(
             "run", f"files are staged, and not published; outlast step act --unit {unit} goes on, abandon ends it"
         )
-    return Plan("run", f"it has no artifact yet; it can be run again, or ended: outlast step abandon --unit {unit}")
+    return Plan(
+        "run", f"it has no artifact yet; it can be run again, or ended: outlast step abandon --unit {unit} --reason WHY"
+    )
 
 
 class Evidence(msgspec.Struct, frozen=True, rename={"sender": "from"}):

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,8 +70,17 @@ class Doctor:
     """The doctor of one node. Methods raise DurabilityError where what was found cannot be written down."""
 
     def __init__(
-        self, home: Home, config: Config, memory: Memory, ledger: Ledger, events: EventLog, clock: Clock
+        self,
+        home: Home,
+        config: Config,
+        memory: Memory,
+        ledger: Ledger,
+        events: EventLog,
+        clock: Clock,
+        others: Callable[[], Iterable[Finding]] = tuple,
     ) -> None:
+        """``others`` tells what else was found in an examination: in the files of the shared state."""
+        self._others = others
         self._home = home
         self._config = config
         self._memory = memory
@@ -111,15 +120,17 @@ class Doctor:
     async def examine(self, *, deep: bool = False) -> Report:
         """Look at everything again; ``deep`` reads every file of every artifact and every day as well."""
         news, self._news = self._news, []
-        findings = [*news, *self._told([*self._compare(_STALE_S, full=deep), *_readable(self._conditions())])]
+        findings = [
+            *news,
+            *self._told([*self._compare(_STALE_S, full=deep), *self._others(), *_readable(self._conditions())]),
+        ]
         names = list(artifact_names(self._home.artifacts))
-        checked = f"{len(names)} artifacts by name, the journal up to record {self._memory.state.seq}"
+        count = "1 artifact" if len(names) == 1 else f"{len(names)} artifacts"
+        checked = f"{count} by name, the journal up to record {self._memory.state.seq}"
         if deep:
             wrong = await asyncio.to_thread(lambda: list(self._damaged(names)))
             findings += self._told(_short(wrong, "artifacts/"))
-            checked = (
-                f"{len(names)} artifacts to the last byte, all of the journal up to record {self._memory.state.seq}"
-            )
+            checked = f"{count} to the last byte, all of the journal up to record {self._memory.state.seq}"
         return Report(
             self._config.node, all(finding.ok for finding in findings), checked, tuple(dict.fromkeys(findings))
         )
