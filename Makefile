@@ -28,8 +28,8 @@ status: .venv/.control | inventory/current ## show the nodes as seen from outsid
 clean: ## stop the nodes, then move .outlast to .trash after asking (YES=1 does not ask): tools/clean
 	@YES=$(YES) tools/clean
 
-test: .venv/.dev lint ## lint, then every test: pytest tests
-	@$(BIN)/python -m pytest $(or $(TESTS),tests) $(ARGS)
+test: .venv/.dev lint ## lint, then every test: pytest -n 2 tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests) $(ARGS)
 
 molecule: .venv/.dev ## real hosts, as root: molecule test for each scenario (SCENARIO=... for some), then pytest tests/hosts: tools/molecule
 	@tools/molecule $(SCENARIO)
