@@ -10,98 +10,34 @@ import subprocess
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from support.cluttered import (
+    OLD,
+    TODAY,
+    artifact,
+    clean,
+    configure,
+    count,
+    full,
+    git,
+    home,
+    journal,
+    log,
+    names,
+    open_step,
+    push,
+)  # fmt: skip
 
-from outlast.cli.tail import follow
-from outlast.cli.talk import do
 from outlast.clock import SystemClock
 from outlast.config import load_config
-from outlast.core.cleaning import is_protected
 from outlast.core.state import Present, with_names
 from outlast.home import Home
 from outlast.local import Local
-from outlast.store.memory import Memory
 from outlast.store.statefile import read_state
 from outlast.work import packing
 
-OLD = (date.today() - timedelta(days=30)).isoformat()
-TODAY = date.today().isoformat()
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """The home of a node that does not run."""
-    made = Home(tmp_path / "coz")
-    for folder in (made.config.parent, made.keys, made.lock.parent, made.logs, made.artifacts, made.trash):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    configure(made)
-    return made
-
-
-def configure(home: Home, **clean: Any) -> None:
-    """Write node.yml."""
-    content = {"node": "coz", "listen": {"host": "127.0.0.1", "port": 1}, "agent": {"command": ["/bin/true"]}}
-    # The disk of whoever runs the tests may be as full as it likes.
-    health = {"disk_degraded": 99, "disk_emergency": 100}
-    home.config.write_text(yaml.safe_dump({**content, "health": health, "clean": {"least_free": 1, **clean}}))
-
-
-def clean(home: Home, **asked: bool) -> dict[str, Any]:
-    """What the command does where no node runs."""
-    return do(home, "clean", {"dry_run": False, "empty_trash": False, **asked})
-
-
-def log(home: Home, name: str, lines: int = 200) -> bytes:
-    """Write a log; return what is in it."""
-    data = b"".join(b'{"at":"%d","event":"something"}\n' % number for number in range(lines))
-    (home.logs / name).write_bytes(data)
-    return data
-
-
-def artifact(home: Home, name: str, days: int = 100) -> Path:
-    """Leave a result that is so many days old."""
-    folder = home.artifacts / name
-    (folder / "sub").mkdir(parents=True)
-    (folder / "report.md").write_text("the same line\n" * 500)
-    (folder / "sub/data.bin").write_bytes(bytes(range(256)))
-    for path in (*folder.rglob("*"), folder):
-        moment = path.stat().st_mtime - days * 86400
-        os.utime(path, (moment, moment))
-    return folder
-
-
-def git(where: Path, *words: str) -> None:
-    """Run git with somebody's name."""
-    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
-    subprocess.run(["git", *who, "-C", str(where), *words], check=True, capture_output=True)
-
-
-@pytest.fixture
-def push(home: Home, tmp_path: Path) -> Callable[[], None]:
-    """Commit the workspace and push it elsewhere."""
-    git(tmp_path, "init", "--bare", "elsewhere.git")
-    git(home.workspace, "init")
-    git(home.workspace, "remote", "add", "origin", str(tmp_path / "elsewhere.git"))
-
-    def do_it() -> None:
-        git(home.workspace, "add", "-A", "artifacts")
-        git(home.workspace, "commit", "-m", "work")
-        git(home.workspace, "push", "origin", "HEAD:main")
-
-    return do_it
-
-
-def journal(home: Home) -> str:
-    """All records."""
-    return "".join(path.read_text() for path in home.memory.glob("*.md"))
-
-
-def names(folder: Path) -> list[str]:
-    """What is in it."""
-    return sorted(path.name for path in folder.iterdir())
+__all__ = ["home", "push"]
 
 
 def test_old_logs_are_compressed_and_todays_is_not(home: Home) -> None:
@@ -132,16 +68,6 @@ def test_little_room_makes_young_logs_old(home: Home, monkeypatch: pytest.Monkey
     assert not home.ballast.exists()
     assert (home.logs / f"{TODAY}.jsonl").exists() and (home.logs / f"{yesterday}.jsonl.gz").exists()
     assert any("du -xh" in line for line in found["next"])
-
-
-def full(monkeypatch: pytest.MonkeyPatch, percent: float) -> None:
-    """Have the disk be so full."""
-
-    class Usage:
-        total, used, free = 10**9, int(10**7 * percent), int(10**7 * (100 - percent))
-
-    Usage.percent = percent  # type: ignore[attr-defined]
-    monkeypatch.setattr("psutil.disk_usage", lambda _: Usage)
 
 
 def test_a_dry_run_says_the_same_and_changes_nothing(home: Home, push: Callable[[], None]) -> None:
@@ -227,45 +153,6 @@ def test_open_work_and_what_is_protected_stay(home: Home, push: Callable[[], Non
         "open": ["open"],
         "protected": ["mine", "theirs"],
     }
-
-
-def open_step(home: Home, unit: str, name: str) -> None:
-    """Have the memory know of a step that is open and makes this artifact."""
-    memory = Memory(home, "coz", SystemClock())
-    memory.intent(unit, "step", "", "write it", (name,))
-    memory.flush()
-    memory.close()
-
-
-def count(home: Home) -> None:
-    """Have STATE reflect what lies in artifacts/, as after a start."""
-    memory = Memory(home, "coz", SystemClock())
-    memory.check()
-    memory.flush()
-    memory.close()
-
-
-@pytest.mark.parametrize(
-    ("path", "patterns", "protected"),
-    [
-        ("artifacts/coz-1/sessions/a.jsonl", [], True),
-        ("artifacts/coz-1/a.jsonl.deleted.2026-01-01T00-00-00.000Z.zst", [], True),
-        ("artifacts/coz-1/a.jsonl.reset.2026-01-01T00-00-00.000Z", [], True),
-        ("artifacts/coz-1/sessions.json.bak.1737420882", [], True),
-        ("artifacts/archive/report.md", [], True),
-        ("artifacts/coz-1/a.trajectory.jsonl", [], True),
-        ("artifacts/coz-1/report.md", [], False),
-        ("artifacts/coz-1/obsessions.md", [], False),
-        ("logs/2026-01-01.jsonl", [], False),
-        ("logs/2026-01-01.jsonl", ["logs"], True),
-        ("logs/2026-01-01.jsonl", ["logs/2026-*"], True),
-        ("artifacts/thesis/deep/file.md", ["artifacts/thesis/"], True),
-        ("artifacts/coz-1/report.md", ["report.md"], False),
-    ],
-)
-def test_what_is_protected(path: str, patterns: list[str], protected: bool) -> None:
-    """What OpenClaw calls its own is, wherever it lies; what the operator names is, with all that is below it."""
-    assert is_protected(path, patterns) is protected
 
 
 def test_the_budget_takes_the_oldest_first(home: Home, push: Callable[[], None]) -> None:
@@ -361,78 +248,6 @@ def test_what_a_crash_cut_short_is_finished(home: Home, push: Callable[[], None]
     ]
 
 
-def test_a_log_that_came_back_is_added(tmp_path: Path) -> None:
-    """A clock that was set back wrote to a day that was compressed: both parts are there, in their order."""
-    path = tmp_path / f"{OLD}.jsonl"
-    for part in (b"first\n", b"second\n", b"third\n"):
-        path.write_bytes(part)
-        packing.compress(path, lambda: None)
-    assert gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()) == b"first\nsecond\nthird\n"
-
-
-def test_a_log_that_is_written_to_meanwhile_stays(tmp_path: Path) -> None:
-    """What is appended while it is compressed is not lost: the log stays, and nothing is believed of its copy."""
-    path = tmp_path / f"{OLD}.jsonl"
-    path.write_bytes(b"first\n")
-    pieces = iter(range(100))
-
-    def append() -> None:
-        if next(pieces) == 2:
-            with path.open("ab") as file:
-                file.write(b"second\n")
-
-    with pytest.raises((packing.Changed, Exception)):
-        packing.compress(path, append)
-    assert path.read_bytes() == b"first\nsecond\n"
-    packing.compress(path, lambda: None)
-    assert gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()).endswith(b"first\nsecond\n")
-
-
-def test_a_damaged_copy_is_not_trusted(tmp_path: Path) -> None:
-    """Beside a .gz that does not read back, the log stays."""
-    path = tmp_path / f"{OLD}.jsonl"
-    path.write_bytes(b"first\n")
-    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(b"first\n")[:-3])
-    with pytest.raises(packing.CorruptError, match="move it away"):
-        packing.compress(path, lambda: None)
-    assert path.exists()
-
-
-def test_packing_refuses_what_tar_cannot_hold(tmp_path: Path) -> None:
-    """A pipe among the files: nothing is packed, nothing waits for ever, and no archive is left."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    os.mkfifo(folder / "pipe")
-    with pytest.raises(packing.Changed, match="neither file nor folder"):
-        packing.pack(folder, tmp_path / "x.tar.gz", lambda: None)
-    assert names(tmp_path) == ["work"]
-
-
-def test_hard_links_are_each_whole(tmp_path: Path) -> None:
-    """Two names of one file are packed as two files."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "a").write_text("one")
-    os.link(folder / "a", folder / "b")
-    held = packing.pack(folder, tmp_path / "x.tar.gz", lambda: None)
-    assert held == packing.contents(folder, lambda: None) == packing.unpacked(tmp_path / "x.tar.gz", lambda: None)
-    assert packing.drop(folder, held, lambda: None) and not folder.exists()
-
-
-def test_a_stop_ends_it_between_two_pieces(tmp_path: Path) -> None:
-    """Whatever is to end it does so while gigabytes are read, and leaves no half archive."""
-    (tmp_path / "big").write_bytes(bytes(5 << 20))
-    calls = iter(range(100))
-
-    def stop() -> None:
-        if next(calls) == 3:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        packing.pack(tmp_path / "big", tmp_path / "x.tar.gz", stop)
-    assert names(tmp_path) == ["big"]
-
-
 def test_an_unreadable_artifact_is_no_reason_to_fail(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders that cannot be read are said to stay, and the rest is done."""
     artifact(home, "closed")
@@ -475,19 +290,3 @@ def test_the_command_prints_one_document(home: Home) -> None:
     """``--json`` is one JSON document, and everything in it is plain."""
     log(home, f"{OLD}.jsonl")
     assert json.loads(json.dumps(clean(home)))["node"] == "coz"
-
-
-def test_tail_reads_what_was_compressed(home: Home) -> None:
-    """A node that was down for a month: its last events are shown though their log was compressed; a log that is compressed
-    while somebody follows it does not end that."""
-    data = log(home, f"{OLD}.jsonl", 20)
-    clean_log = packing.compress
-    assert clean_log(home.logs / f"{OLD}.jsonl", lambda: None) > 0
-    assert list(follow(home.logs, 5, follow=False)) == data.decode().splitlines()[-5:]
-    log(home, f"{TODAY}.jsonl", 3)
-    following = follow(home.logs, 1, follow=True)
-    assert next(following).startswith('{"at":"2"')
-    clean_log(home.logs / f"{TODAY}.jsonl", lambda: None)
-    tomorrow = (date.today() + timedelta(days=1)).isoformat()
-    (home.logs / f"{tomorrow}.jsonl").write_text("next\n")
-    assert next(following) == "next"
