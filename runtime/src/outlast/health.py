@@ -84,6 +84,11 @@ class Health:
         """What a person must be told of now."""
         return self._alerts.shown
 
+    @property
+    def can_write(self) -> bool:
+        """No write failed since one last worked."""
+        return not self._alerts.holds(_NO_WRITE)
+
     def heard(self, peer: str) -> None:
         """A peer gave a sign of life."""
         self._heard[peer] = self._clock.monotonic()
@@ -190,16 +195,16 @@ class Health:
             self._alerts.found(_NO_ROOM, "now", f"{left}; mend: `outlast clean` says what else can go")
 
     def _watch_writes(self) -> None:
-        """Did a write fail anywhere since the last check, or is the file system read-only by now? Then until one works."""
+        """Did a write fail anywhere since the last check, or would one fail now? Then until one works."""
         if self._alerts.holds(_NO_WRITE) and DurabilityError.raised == self._failed:
             with contextlib.suppress(DurabilityError, OSError):
                 durable.replace(self._home.probe, b"")
                 self._home.probe.unlink()
                 self._alerts.gone(_NO_WRITE)
         failed, self._failed = DurabilityError.raised - self._failed, DurabilityError.raised
-        is_read_only = bool(os.statvfs(self._home.workspace).f_flag & os.ST_RDONLY)
-        if failed or is_read_only:
-            what = "the file system is read-only" if is_read_only else f"a write failed: {DurabilityError.last}"
+        broken = _broken(self._home)
+        if failed or broken:
+            what = broken or f"a write failed: {DurabilityError.last}"
             mend = "look at dmesg and at the disk; nothing that was acknowledged is lost, and what is open goes on"
             self._alerts.found(_NO_WRITE, "now", f"{what}; mend: {mend} once a write works")
 
@@ -228,6 +233,20 @@ class Health:
             heartbeat.show(self._home.heartbeat, "\n".join(lines))
         except (DurabilityError, OSError) as error:
             self._events.burst("mode.not_shown", str(error))
+
+
+def _broken(home: Home) -> str:
+    """What is wrong with the file system, or nothing; found without a write.
+
+    One whose kernel driver gave up after an error answers reads, and shows no flag: but it refuses to fsync a folder.
+    """
+    try:
+        if os.statvfs(home.workspace).f_flag & os.ST_RDONLY:
+            return "the file system is read-only"
+        durable.fsync_dir(home.workspace)
+    except OSError as error:
+        return f"the file system answers: {error.strerror}"
+    return ""
 
 
 def _marked(home: Home) -> str:

@@ -197,6 +197,8 @@ class Node:
             reasons.append("agent command missing")
         if not os.access(self.home.workspace, os.W_OK):
             reasons.append("workspace read-only")
+        if not self.health.can_write:
+            reasons.append("writes fail")
         return reasons
 
     async def ping(self, peer: str) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def status_lines(status: dict[str, Any], now: float) -> list[str]:
         f"  since {ago(status['since'], now)}, pid {status['pid']}, port {status['port']}, version {status['version']}",
         f"  services: {services}",
     ]
+    lines += [f"  alert ({alert['urgency']}): {alert['text']}" for alert in status["alerts"]]
     for kind in ("tasks", "handoffs"):
         told = [f"{count} {verdict}" for verdict, count in status[kind].items() if count or verdict == "open"]
         lines.append(f"  {kind}: {', '.join(told)}")

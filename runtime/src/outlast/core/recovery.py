@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
@@ -60,8 +59,7 @@ Moment = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT[0-9:.]{8,16}Z\Z
 _UNIT = re.compile("[a-z0-9-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(msgspec.Struct, frozen=True):
     """The evidence of a task that this node was given. ``attempts``: how often its agent was started."""
 
     accepted: bool
@@ -69,8 +67,7 @@ class Task:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Handoff:
+class Handoff(msgspec.Struct, frozen=True):
     """The evidence of a hand-off that this node made.
 
     ``sent``: its message waits in the outbox, or was delivered; ``lost``: the ledger that would tell was lost since;
@@ -82,16 +79,14 @@ class Handoff:
     text: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StagedStep:
+class StagedStep(msgspec.Struct, frozen=True):
     """The evidence of a step. ``artifact``: it is published; ``staged``: something is in the folder where it is made."""
 
     artifact: bool
     staged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """``finish``: carry the verdict through; ``run``: (again); ``close`` with this verdict. ``told`` is for people."""
 
     action: Action
@@ -162,8 +157,7 @@ class Evidence(msgspec.Struct, frozen=True, rename={"sender": "from"}):
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(msgspec.Struct, frozen=True):
     """A record that the journal must be given: ``step``, about ``unit``, saying ``what``."""
 
     step: Step
@@ -171,8 +165,7 @@ class Owed:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
+class Correction(msgspec.Struct, frozen=True):
     """What brings STATE in line with the artifacts: the records, in order, then ``present``; and what is said of it."""
 
     owed: tuple[Owed, ...]

@@ -76,13 +76,15 @@ def fsync_dir(path: Path | str) -> None:
 
 
 def settle(path: Path) -> None:
-    """Bring a file that is read, and its name, to the disk: its writer may have been killed before that. Raises OSError."""
+    """Bring a file that is read to the disk: its writer may have been killed before that. Raises OSError.
+
+    Its name as well is left to the next who writes to its folder.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fsync_file(fd)
     finally:
         os.close(fd)
-    fsync_dir(path.parent)
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -144,7 +144,7 @@ def drop(copy: Path, held: dict[str, str], going: Going) -> bool:
         shutil.rmtree(copy)
     else:
         copy.unlink()
-    durable.fsync_dir(copy.parent)
+    # Where the power goes now it is there again, and the next cleaning drops it.
     return True
 
 

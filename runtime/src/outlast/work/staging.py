@@ -75,7 +75,6 @@ def stage(folder: Path, source: BinaryIO, most_bytes: int) -> str:
             durable.fsync_file(fd)
         finally:
             os.close(fd)
-        durable.fsync_dir(folder)
     except BaseException as error:
         with contextlib.suppress(OSError):
             path.unlink()
