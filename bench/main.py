@@ -22,11 +22,15 @@ from pathlib import Path
 from bench.handoff import hand_offs
 from bench.hosts import site
 from bench.idle import Idler, idle_rows, watch
+from bench.journal import appends
 from bench.peers import Supervisord, pm2
 from bench.play import clone, second_up
 from bench.processes import BenchError, say
 from bench.ready import start_to_ready
+from bench.shared import merges, reconciled
+from bench.state import rebuilds
 from bench.table import Figure, Row, render
+from outlast.errors import OutlastError
 from outlast.home import Home
 from tests.support.live import LiveNode, pair, until
 
@@ -41,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description="Measure the goals beside their peers.")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements: under a minute")
     parser.add_argument("--window", type=float, metavar="S", help="seconds to watch idle nodes for (60; quick: 10)")
-    parser.add_argument("--only", choices=("nodes", "hosts"), help="nodes of this machine, or hosts reached over SSH")
+    parts = "nodes of this machine, their state, or hosts reached over SSH"
+    parser.add_argument("--only", choices=("nodes", "state", "hosts"), help=parts)
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         # Who started us in the background may have had SIGINT ignored, and that is kept.
@@ -76,7 +81,9 @@ class _Bench:
     def run(self, only: str | None = None) -> int:
         """Measure all, or one part, print the table, and return the exit code."""
         began, load = time.monotonic(), os.getloadavg()[0]
-        rows = self._nodes() if only != "hosts" else []
+        rows = self._nodes() if only in (None, "nodes") else []
+        if only in (None, "state"):
+            rows += self._state()
         if only == "hosts" or not (only or self._quick):
             # Alone on the machine: what idles is down by now.
             rows += self._try("site.yml over SSH", lambda: site(self._folder("hosts"), 1 if self._quick else 3))
@@ -98,6 +105,18 @@ class _Bench:
             ]
             return [*self._try("idle", self._watch), *rows]
 
+    def _state(self) -> list[Row]:
+        """What is kept, and what it takes to keep it: alone on the machine as well."""
+        few = self._quick
+        sizes = (500, 5_000) if few else (1_000, 10_000, 100_000)
+        keys = 10_000 if few else 100_000
+        return [
+            *self._try("journal", lambda: appends(self._folder("journal"), 9 if few else 31, 96)),
+            *self._try("STATE", lambda: rebuilds(self._folder("state"), sizes, 1 if few else 3)),
+            *self._try("merge", lambda: merges(self._folder("merge"), keys, 3 if few else 5, install=not few)),
+            *self._try("reconcile", lambda: reconciled(self._folder("reconcile"), keys, 1 if few else 3)),
+        ]
+
     def _folder(self, name: str) -> Path:
         folder = self._root / name
         folder.mkdir()
@@ -106,7 +125,7 @@ class _Bench:
     def _try(self, name: str, measure: Callable[[], list[Row]]) -> list[Row]:
         try:
             return measure()
-        except (BenchError, OSError, AssertionError, subprocess.SubprocessError) as error:
+        except (BenchError, OutlastError, OSError, AssertionError, subprocess.SubprocessError) as error:
             self._failed.append(name)
             say(f"{name}: failed: {error}")
             return [Row(name, "s", Figure(None, why=" ".join(str(error).split())))]

@@ -1,6 +1,6 @@
-"""The process managers that an idle node is measured beside: supervisord and pm2, each minding one child that sleeps.
+"""What Outlast is measured beside: supervisord and pm2, each minding one child that sleeps, and pycrdt, which merges maps.
 
-Rules kept here: both run from folders of their own; a peer that cannot be had is a BenchError that says why.
+Rules kept here: each lives in a folder of its own; a peer that cannot be had is a BenchError that says why.
 
 Left to others: measuring them.
 """
@@ -8,18 +8,21 @@ Left to others: measuring them.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.processes import BenchError, family, finish, run, running, wait_answer
 
-__all__ = ["PM2", "Supervisord", "pm2"]
+__all__ = ["PM2", "Supervisord", "pm2", "pycrdt"]
 
 PM2 = "7.0.4"
+_LOCK = Path(__file__).resolve().parent.parent / "requirements" / "bench.txt"
 _CALL = b"<?xml version='1.0'?><methodCall><methodName>supervisor.getState</methodName><params/></methodCall>"
 _CONF = """\
 [unix_http_server]
@@ -95,3 +98,19 @@ def _daemon(home: Path) -> int:
     except (OSError, ValueError) as error:
         raise BenchError("pm2's daemon does not run") from error
     return pid
+
+
+@contextlib.contextmanager
+def pycrdt(root: Path) -> Iterator[Any]:
+    """The module pycrdt, installed below ``root`` as requirements/bench.txt pins it. Raises BenchError."""
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    install += ["--require-hashes", "--only-binary", ":all:", "--target", str(root), "--requirement", str(_LOCK)]
+    run(install, _LOCK.parent, {}, 120)
+    # Last on the path: what is installed here already is what is used.
+    sys.path.append(str(root))
+    try:
+        yield importlib.import_module("pycrdt")
+    except ImportError as error:
+        raise BenchError(f"pycrdt cannot be imported: {error}") from error
+    finally:
+        sys.path.remove(str(root))

@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Figure", "Goal", "Row", "median", "met", "per_day", "percentile", "render"]
+__all__ = ["AtLeast", "Figure", "Goal", "Row", "median", "met", "per_day", "percentile", "render"]
 
-_DECIMALS = {"MiB": 1, "MB": 2, "%": 3, "s": 2, "ms": 1}
+_DECIMALS = {"MiB": 1, "MB": 2, "KB": 2, "%": 3, "s": 2, "ms": 1, "/s": 0, "×": 2}
 _HEAD = ("measure", "ours", "peers, same run", "goal", "met?")
 _DAY = 86_400.0
 
@@ -37,14 +37,22 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
+class AtLeast:
+    """No less than ``times`` what the peer ``beside`` does."""
+
+    times: float
+    beside: str
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table; ``unit`` is MiB, MB, %, s or ms."""
+    """One line of the table; ``unit`` is MiB, MB, KB (1,000 bytes), %, s, ms, /s (so many a second) or × (a ratio)."""
 
     measure: str
     unit: str
     ours: Figure
     peers: Sequence[Figure] = field(default=())
-    goal: Goal | None = None
+    goal: Goal | AtLeast | None = None
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -70,15 +78,20 @@ def met(row: Row) -> str:
         return "-"
     if row.ours.value is None:
         return "not known"
+    if isinstance(row.goal, AtLeast):
+        peer = _peer(row, row.goal.beside)
+        return "not known" if peer is None else "yes" if row.ours.value >= row.goal.times * peer else "NO"
     limit = row.goal.limit
     if row.ours.value > limit or (row.goal.strict and row.ours.value == limit):
         return "NO"
     if not row.goal.beside:
         return "yes"
-    peer = next((peer.value for peer in row.peers if peer.who == row.goal.beside), None)
-    if peer is None:
-        return "not known"
-    return "yes" if row.ours.value <= peer else "NO"
+    peer = _peer(row, row.goal.beside)
+    return "not known" if peer is None else "yes" if row.ours.value <= peer else "NO"
+
+
+def _peer(row: Row, who: str) -> float | None:
+    return next((peer.value for peer in row.peers if peer.who == who), None)
 
 
 def render(rows: Sequence[Row]) -> str:
@@ -112,5 +125,7 @@ def _value(value: float | None, unit: str) -> str:
 def _goal(row: Row) -> str:
     if row.goal is None:
         return "-"
+    if isinstance(row.goal, AtLeast):
+        return f"≥ {row.goal.times:g} × {row.goal.beside}"
     beside = f", ≤ {row.goal.beside}" if row.goal.beside else ""
     return f"{'<' if row.goal.strict else '≤'} {row.goal.limit:g} {row.unit}{beside}"

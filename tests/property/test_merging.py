@@ -109,7 +109,9 @@ def test_what_was_seen_and_removed_is_gone(kind: str, data: st.DataObject) -> No
     assert sorted(merged) == sorted([*ours, b"new", *([gone] if kind == "daily file" else [])])
 
 
-NUMBERED = st.builds(lambda seq, text: b'{"seq":%d,"v":"%s"}' % (seq, text), st.integers(1, 9), st.sampled_from([b"a", b"b"]))
+NUMBERED = st.builds(
+    lambda seq, text: b'{"seq":%d,"v":"%s"}' % (seq, text), st.integers(1, 9), st.sampled_from([b"a", b"b"])
+)
 
 
 @given(st.sets(NUMBERED), st.sets(NUMBERED), st.sets(NUMBERED), st.integers(0, 12))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from bench.idle import Written, grown
+from bench.journal import appends
 from bench.play import changed
-from bench.table import Figure, Goal, Row, median, met, per_day, percentile, render
+from bench.processes import BenchError
+from bench.shared import merges
+from bench.state import populate, rebuilds
+from bench.table import AtLeast, Figure, Goal, Row, median, met, per_day, percentile, render
+from bench.wire import wire
 
 
 def row(ours: float | None, peer: float | None = None, goal: Goal | None = None) -> Row:
@@ -31,6 +42,19 @@ def row(ours: float | None, peer: float | None = None, goal: Goal | None = None)
 def test_met(ours: float | None, peer: float | None, goal: Goal | None, expected: str) -> None:
     """A goal is met only by a figure within it, and beside a peer only if the peer was measured and is not better."""
     assert met(row(ours, peer, goal)) == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "expected"),
+    [(3000.0, 1000.0, "yes"), (2999.0, 1000.0, "NO"), (3000.0, None, "not known"), (None, 1000.0, "not known")],
+)
+def test_met_by_a_multiple_of_the_peer(ours: float | None, peer: float | None, expected: str) -> None:
+    """Where the goal is so many times the peer, less is a NO, and without the peer nothing is known."""
+    rate = Row(
+        "journal", "/s", Figure(ours), [Figure(peer, "bare write"), Figure(9e9, "another")], AtLeast(3, "bare write")
+    )
+    assert met(rate) == expected
+    assert "| ≥ 3 × bare write |" in render([rate])
 
 
 def test_table_is_aligned_and_names_what_is_missing() -> None:
@@ -85,3 +109,72 @@ def test_changed_is_read_from_the_recap() -> None:
     recap = "coz : ok=9  changed=0 unreachable=0 failed=0\naxiom : ok=9 changed=2  unreachable=0 failed=0\n"
     assert changed(recap) == 2
     assert changed("no recap") is None
+
+
+def test_every_way_of_appending_is_measured(tmp_path: Path) -> None:
+    """The journal's rates stand beside those of both peers, and every record that was counted is in the daily files."""
+    rows = appends(tmp_path, turns=2, records=32)
+    assert all(row.ours.value and row.ours.value > 0 for row in rows)
+    assert [figure.who for figure in rows[0].peers] == ["write+fdatasync", "SQLite WAL FULL"]
+    days = "".join(path.read_text() for path in (tmp_path / "memory").glob("*.md"))
+    # Three ways that go through the journal: 32 to begin with, and two turns of as many.
+    assert days.count(" INTENT coz-") == 3 * 3 * 32
+
+
+def test_rebuilding_is_measured_only_where_nothing_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are told for each number of artifacts, with the goals at the largest; a rebuild that misses one is an error."""
+    rows = rebuilds(tmp_path, (5, 10), times=1)
+    goals = {row.measure: row.goal for row in rows if row.goal is not None}
+    assert goals["STATE rebuilt, journal there, 10 artifacts"] == Goal(10.0)
+    assert goals["start-up check, nothing changed, 10 artifacts"] == Goal(1.0)
+    assert goals["STATE rebuilt from artifacts alone, time each, 10 to 5"] == Goal(1.5, strict=False)
+    monkeypatch.setattr("bench.state.populate", lambda home, count: populate(home, count - 1))
+    with pytest.raises(BenchError, match="of 5 artifacts 4"):
+        rebuilds(tmp_path / "few", (5, 10), times=1)
+
+
+def test_merging_without_the_peer_says_so(tmp_path: Path) -> None:
+    """Where pycrdt is not installed, our own merge is measured all the same, and the table says why the other is missing."""
+    text = render(merges(tmp_path, 40, 2, install=False))
+    assert text.count("pycrdt not measured |") == 2
+    assert "has to be installed first" in text
+
+
+def test_a_wire_counts_what_passes_and_passes_nothing_when_cut() -> None:
+    """Bytes are counted both ways; a wire that is cut lets go of what was open and takes nothing."""
+    with echo() as port, wire(port) as laid:
+        with socket.create_connection(("127.0.0.1", laid.port), 10) as connection:
+            connection.sendall(b"12345")
+            assert connection.recv(5, socket.MSG_WAITALL) == b"12345"
+            assert laid.passed == 10
+            laid.cut = True
+            connection.sendall(b"678")
+            assert closed(connection)
+        with socket.create_connection(("127.0.0.1", laid.port), 10) as connection:
+            assert closed(connection)
+        assert laid.passed == 10
+
+
+def closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+@contextlib.contextmanager
+def echo() -> Iterator[int]:
+    """The port of a server that gives back what its first caller sends."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                caller, _ = server.accept()
+                with caller:
+                    while data := caller.recv(100):
+                        caller.sendall(data)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(10)

@@ -27,7 +27,13 @@ BEGIN, END = (mark.decode() for mark in HEARTBEAT_MARKS)
 def git(repository: Path, *words: str, ok: bool = True) -> str:
     """Run git as nobody in particular."""
     who = {f"GIT_{role}_{what}": "x@y" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    env = {**os.environ, **who, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "GIT_EDITOR": "true"}
+    env = {
+        **os.environ,
+        **who,
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_SYSTEM": "/dev/null",
+        "GIT_EDITOR": "true",
+    }
     done = subprocess.run(["git", "-C", str(repository), *words], env=env, capture_output=True, text=True, timeout=60)
     assert not ok or done.returncode == 0, (words, done.stdout, done.stderr)
     return done.stdout
@@ -64,7 +70,9 @@ def write(workspace: Path, node: str, seq: int, states: dict[str, State]) -> Non
             file.write(text)
     people = [line for line in (workspace / "HEARTBEAT.md").read_text().splitlines() if not line.startswith("Outlast:")]
     people = [line for line in people if line not in (BEGIN, END)]
-    (workspace / "HEARTBEAT.md").write_text("\n".join([*people, f"- {node} {seq}", BEGIN, f"Outlast: {node} {seq}", END, ""]))
+    (workspace / "HEARTBEAT.md").write_text(
+        "\n".join([*people, f"- {node} {seq}", BEGIN, f"Outlast: {node} {seq}", END, ""])
+    )
 
 
 @pytest.fixture
@@ -114,7 +122,14 @@ def test_pulling_never_conflicts(nodes: dict[str, Home], tmp_path: Path, how: st
     assert not any("<<<<" in text or "====" in text for text in merged.values())
     for node in nodes:
         for seq in (1, 2):
-            for name in ("QUEUE.md", "MEMORY.md", "HEARTBEAT.md", f"memory/{DAY}.md", f"logs/{DAY}.jsonl", "shared/both.jsonl"):
+            for name in (
+                "QUEUE.md",
+                "MEMORY.md",
+                "HEARTBEAT.md",
+                f"memory/{DAY}.md",
+                f"logs/{DAY}.jsonl",
+                "shared/both.jsonl",
+            ):
                 assert any(node in line and str(seq) in line for line in merged[name].splitlines()), (name, node, seq)
             assert merged[f"memory/{DAY}.md"].count(record(node, seq)) == 1
         assert len(merged[f"shared/{node}.jsonl"].splitlines()) == 2
@@ -166,7 +181,11 @@ def test_what_cannot_be_read_is_kept(nodes: dict[str, Home]) -> None:
     assert set(decode(coz.state_file.read_bytes())) == {"axiom"}
     assert record("coz", 1) in (coz.memory / f"{DAY}.md").read_text()
     assert (coz.shared / "both.jsonl").read_text().count("\n") == 2
-    assert sorted(path.name.split("-", 2)[2] for path in coz.trash.iterdir()) == [f"{DAY}.md", "STATE.json", "both.jsonl"]
+    assert sorted(path.name.split("-", 2)[2] for path in coz.trash.iterdir()) == [
+        f"{DAY}.md",
+        "STATE.json",
+        "both.jsonl",
+    ]
     assert git(coz.workspace, "status", "--porcelain") == ""
 
 

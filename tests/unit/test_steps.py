@@ -35,7 +35,9 @@ class Desk:
         self.home, clock = home, FixedClock(1_000_000.0)
         self.memory = Memory(home, "coz", clock)
         self.memory.check()
-        self.steps = Steps(home, load_config(home.config), self.memory, EventLog(home.logs, "coz", clock), SystemClock())
+        self.steps = Steps(
+            home, load_config(home.config), self.memory, EventLog(home.logs, "coz", clock), SystemClock()
+        )
         self.found = self.steps.recover()
 
     def order(self, name: str, **fields: Any) -> Any:
@@ -83,7 +85,11 @@ def test_five_steps(desk: Desk) -> None:
     assert desk.commit()["detail"] == "notes.md, plots/fig.png"
     assert desk.said() == ["INTENT:makes", "CONFIRM:done"]
     artifact = desk.home.artifacts / "8"
-    assert sorted(path.name for path in artifact.rglob("*") if path.is_file()) == [".outlast.json", "fig.png", "notes.md"]
+    assert sorted(path.name for path in artifact.rglob("*") if path.is_file()) == [
+        ".outlast.json",
+        "fig.png",
+        "notes.md",
+    ]
     manifest = msgspec.json.decode((artifact / ".outlast.json").read_bytes())
     assert (manifest["from"], manifest["kind"], manifest["makes"]) == ("coz", "step", ["notes.md", "plots/fig.png"])
     assert os.listdir(desk.home.steps) == []
@@ -107,7 +113,9 @@ def test_the_wrong_order_is_one_clear_error(desk: Desk) -> None:
     with pytest.raises(BadInput, match="8 is not begun"):
         desk.act()
     desk.begin()
-    with pytest.raises(BadInput, match="8 is not acted yet: notes.md missing; outlast step act --unit 8 --artifact notes.md"):
+    with pytest.raises(
+        BadInput, match="8 is not acted yet: notes.md missing; outlast step act --unit 8 --artifact notes.md"
+    ):
         desk.commit()
     with pytest.raises(BadInput, match="8 was to make notes.md; keep to that, or abandon it first"):
         desk.begin("8", "other.md")
@@ -172,7 +180,9 @@ def test_only_plain_files_are_published(desk: Desk) -> None:
     assert desk.order("act", unit="8")["published"]
 
 
-@pytest.mark.parametrize("unit", ["", "-a", "A", "a b", "a/b", "..", "a" * 65, "a\n", "coz-d1zjstvszxm8", *sorted(RESERVED)])
+@pytest.mark.parametrize(
+    "unit", ["", "-a", "A", "a b", "a/b", "..", "a" * 65, "a\n", "coz-d1zjstvszxm8", *sorted(RESERVED)]
+)
 def test_units_that_cannot_be(unit: str) -> None:
     """A unit's name is a folder's, stands in a record, and is taken for nothing else."""
     with pytest.raises(BadInput, match="--unit"):

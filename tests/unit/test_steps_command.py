@@ -33,7 +33,9 @@ def node(tmp_path: Path) -> Iterator[LiveNode]:
 
 def running(node: LiveNode, *words: str, unit: str = "8") -> subprocess.Popen[str]:
     command = [OUTLAST, "--home", node.home.root, "step", "run", "--unit", unit, *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
+    )
 
 
 @pytest.mark.parametrize("alive", [False, True])
@@ -41,16 +43,25 @@ def test_the_three_commands(node: LiveNode, tmp_path: Path, alive: bool) -> None
     """Begin, act (from a file and from standard input) and commit say what they did, on a line or as JSON, node or no node."""
     if alive:
         node.start()
-    begun = node.cli("step", "begin", "--unit", "8", "--artifact", "notes.md", "--artifact", "a/fig.png", "--what", "study")
+    begun = node.cli(
+        "step", "begin", "--unit", "8", "--artifact", "notes.md", "--artifact", "a/fig.png", "--what", "study"
+    )
     assert begun.stdout == "8 is begun: it makes notes.md, a/fig.png\n", begun.stderr
     (tmp_path / "source").write_text("png")
-    assert node.json("step", "act", "--unit", "8", "--artifact", "a/fig.png", "--from", str(tmp_path / "source"))["missing"] == ["notes.md"]
+    assert node.json("step", "act", "--unit", "8", "--artifact", "a/fig.png", "--from", str(tmp_path / "source"))[
+        "missing"
+    ] == ["notes.md"]
     early = node.cli("step", "commit", "--unit", "8")
-    assert (early.returncode, early.stdout) == (2, "") and early.stderr.startswith("outlast: --unit: 8 is not acted yet")
+    assert (early.returncode, early.stdout) == (2, "") and early.stderr.startswith(
+        "outlast: --unit: 8 is not acted yet"
+    )
     command = [OUTLAST, "--home", node.home.root, "step", "act", "--unit", "8", "--artifact", "notes.md"]
     acted = subprocess.run(command, input="text", capture_output=True, text=True)
     assert acted.stdout == "8 is published in workspace/artifacts/8/; now: outlast step commit --unit 8\n"
-    assert node.cli("step", "commit", "--unit", "8").stdout == "8 is done: workspace/artifacts/8/ has a/fig.png, notes.md\n"
+    assert (
+        node.cli("step", "commit", "--unit", "8").stdout
+        == "8 is done: workspace/artifacts/8/ has a/fig.png, notes.md\n"
+    )
     assert (node.home.artifacts / "8" / "notes.md").read_text() == "text"
     assert [len(node.records(step, "8")) for step in ("INTENT", "CONFIRM")] == [1, 1]
 
@@ -120,7 +131,10 @@ def test_one_at_a_time_also_after_a_kill(node: LiveNode) -> None:
     first.wait()  # its pipes are the command's as well
     assert "8 is being worked on" in node.cli("step", "run", "--unit", "8", *MAKE, "echo other > notes.md").stderr
     os.kill(int(command), signal.SIGKILL)
-    until(lambda: node.cli("step", "run", "--unit", "8", *MAKE, "echo other > notes.md").returncode == 0, what="another run")
+    until(
+        lambda: node.cli("step", "run", "--unit", "8", *MAKE, "echo other > notes.md").returncode == 0,
+        what="another run",
+    )
     assert (node.home.artifacts / "8" / "notes.md").read_text() == "other\n"
     assert len(node.records("INTENT", "8")) == len(node.records("CONFIRM", "8")) == 1
     first.communicate()
@@ -163,6 +177,8 @@ def test_the_example_of_the_documentation(node: LiveNode, tmp_path: Path) -> Non
     script = text.split("<!-- example: study -->\n\n```bash\n")[1].split("```")[0]
     env = {**os.environ, "PATH": f"{OUTLAST.parent}:{os.environ['PATH']}", "OUTLAST_HOME": str(node.home.root)}
     for told in ("8 is done: ", "8 is done already: "):
-        done = subprocess.run(["bash", "-c", script, "study", "8"], env=env, cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(
+            ["bash", "-c", script, "study", "8"], env=env, cwd=tmp_path, capture_output=True, text=True
+        )
         assert done.returncode == 0 and told in done.stdout, done.stdout + done.stderr
     assert (node.home.artifacts / "8" / "plots" / "size.txt").stat().st_size
