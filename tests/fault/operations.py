@@ -9,12 +9,15 @@ from pathlib import Path
 from fault.powercut import Operation, Said, Voice
 from support.clock import FixedClock
 
+from outlast.core.keys import Secret, prepare, signs, use
 from outlast.core.record import Step
+from outlast.core.ringtext import ring_text
 from outlast.home import Home
 from outlast.store import durable, heartbeat
 from outlast.store.journal import Journal
-from outlast.store.keyring import make_key, read_key
-from outlast.store.ledger import Ledger
+from outlast.store.keyring import Keyring, make_key, read_ring
+from outlast.store.ledger import Accepted, Keep, Ledger, Taken
+from outlast.store.ledgerview import LedgerView
 from outlast.store.memory import Memory
 
 __all__ = ["NOON", "STORE"]
@@ -177,13 +180,22 @@ def _check_memory(disk: Path, said: Said) -> None:
 # The ledger.
 
 
+_KEEP = Keep(ids_s=_DAY, record_s=_DAY, record_most=100, ahead_s=300.0)
+
+
+def _taken(msg_id: str, seq: int) -> Taken:
+    return Taken(
+        Accepted("coz", msg_id, NOON, int(NOON), "0123456789", "::1", "note", 9, seq, "", "", f"about {msg_id}"), 202
+    )
+
+
 def _act_ledger(disk: Path, voice: Voice) -> None:
     ledger = Ledger(disk / "var" / "outlast.db", disk / "trash", FixedClock(NOON), begun=False)
     for number in range(3):
         with voice(f"queued {number}"):
             ledger.enqueue("coz", f"task_{number}", lambda seq: b"body %d" % seq, NOON)
         with voice(f"seen {number}"):
-            ledger.accept(f"other_{number}", "coz", number + 1, 202, NOON, 0.0)
+            ledger.accept([_taken(f"other_{number}", number + 1)], _KEEP)
     if out := ledger.next_outgoing("coz"):
         with voice(f"settled {out.id.removeprefix('task_')}"):
             ledger.settle("coz", out, 202, NOON)
@@ -196,6 +208,10 @@ def _check_ledger(disk: Path, said: Said) -> None:
     numbers = range(4)
     found = {f"queued {n}" for n in numbers if ledger.waiting(f"task_{n}") or ledger.delivered(f"task_{n}")}
     found |= {f"seen {n}" for n in numbers if ledger.seen("coz", f"other_{n}") == 202}
+    # One transaction: the id and the record of who sent it.
+    with LedgerView(disk / "var" / "outlast.db") as view:
+        recorded = {row.about for n in numbers for row in view.naming(f"other_{n}", 9)}
+    assert recorded == {f"about other_{word[5:]}" for word in found if word.startswith("seen")}
     found |= {f"settled {n}" for n in numbers if ledger.delivered(f"task_{n}")}
     _subset(found, said)
     assert not any(ledger.waiting(f"task_{n}") and ledger.delivered(f"task_{n}") for n in numbers)
@@ -233,7 +249,54 @@ def _check_key(disk: Path, said: Said) -> None:
     path = disk / "keys" / "axiom.key"
     if "key" in said.done or path.exists():
         path.chmod(0o600)
-        assert len(read_key(path)) == 1
+        assert len(read_ring(path)) == 1
+
+
+# A rotation and a leak: after each order the states of the node's own keys, of its peer's, and of an outside service's.
+_ORDERS: dict[str, tuple[Callable[[Keyring], object], str]] = {
+    "prepare": (lambda ring: ring.prepare("hmac", NOON, "r1"), "accepted active / / "),
+    "use": (lambda ring: ring.use(), "active accepted / / "),
+    "retire": (lambda ring: ring.retire(), "active retired / / "),
+    "accept": (lambda ring: ring.accept("coz", _COZ), "active retired / active / "),
+    "add": (lambda ring: ring.add("home", ("note",), 10, NOON), "active retired / active / active"),
+    "remove": (lambda ring: ring.remove("home"), "active retired / active / revoked"),
+    "revoke a peer's": (lambda ring: ring.revoke("coz"), "active retired / revoked / revoked"),
+    "revoke its own": (lambda ring: ring.revoke("axiom"), "revoked retired / revoked / revoked"),
+}
+_COZ = ring_text(use(prepare((), Secret(b"c" * 32), NOON, "")))
+
+
+def _act_ring(disk: Path, voice: Voice) -> None:
+    ring = Keyring(disk / "keys", "axiom", ["coz"])
+    for name, (change, _) in _ORDERS.items():
+        with voice(name):
+            change(ring)
+        if voice.failed:
+            return
+
+
+def _ring_later(disk: Path, voice: Voice) -> None:
+    """Who types the last order again is told that it is so: then it is."""
+    ring = Keyring(disk / "keys", "axiom", ["coz"])
+    with voice("again"):
+        ring.revoke("axiom")
+
+
+def _check_ring(disk: Path, said: Said) -> None:
+    """The old ring or the new one, whole, and never none."""
+    for path in (disk / "keys").rglob("*.key"):
+        path.chmod(0o600)
+    ring = Keyring(disk / "keys", "axiom", ["coz"])
+    outside = ring.outside.get("home")
+    rings = (ring.own, ring.peers.get("coz", ()), outside.ring if outside else ())
+    found = " / ".join(" ".join(key.state for key in one) for one in rings)
+    if "again" in said.begun:
+        assert "again" not in said.done or not signs(ring.own), found
+        return
+    after = ["active / / ", *(told for _, told in _ORDERS.values())]
+    expected = [" / ".join(part.strip() for part in told.split("/")) for told in after]
+    assert found in expected[len(said.done) : len(said.begun) + 1], f"{found!r} after {said}"
+    assert all((key.secret is None) != key.live for one in rings for key in one)
 
 
 STORE = [
@@ -248,4 +311,7 @@ STORE = [
         lambda disk: bool((disk / "HEARTBEAT.md").write_text("- feed the cat\n")),
     ),
     Operation("key", _act_key, _check_key),
+    Operation(
+        "ring", _act_ring, _check_ring, lambda disk: _act_key(disk, Voice(lambda _: None)), later=_ring_later, stride=3
+    ),
 ]

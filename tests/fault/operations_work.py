@@ -44,7 +44,7 @@ class Parts:
         self.local = Local(config, self.home, self.clock)
         memory, ledger, events = self.local.memory, self.local.ledger, self.local.events
         self.tasks = Tasks(config, self.home, memory, ledger, events, self.clock, lambda _: None, dict)
-        self.handoffs = Handoffs("axiom", self.home.handoffs, memory, ledger, events, self.clock, lambda _: None)
+        self.handoffs = Handoffs(config, self.home.handoffs, memory, ledger, events, self.clock, lambda _: None)
         self.tasks.recover()
         self.handoffs.recover()
 

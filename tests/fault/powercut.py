@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.disk import Cut, Disk, Failed, Mark, Named, Sized, Written, cuts, lay_out
+from support.cuts import Cut, cuts, lay_out
+from support.disk import Disk, Failed, Mark, Named, Sized, Written
 from support.forgetful import Forgetful
 
 from outlast.errors import OutlastError
@@ -82,7 +83,7 @@ class Operation:
     """``prepare`` leaves what is on the disk before, ``act`` does it, ``check`` raises where a promise does not hold.
 
     ``check`` is called twice on the same folder. ``later`` is what a process does that starts after the first was killed.
-    ``most``: see ``support.disk.cuts``; ``stride``: it is killed at each so many-th step only.
+    ``most``: see ``support.cuts.cuts``; ``stride``: it is killed at each so many-th step only.
     """
 
     name: str

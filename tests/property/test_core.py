@@ -17,7 +17,7 @@ from outlast.core.backoff import delay
 from outlast.core.ids import new_unit, valid_unit
 from outlast.core.modes import Observed, Standing, Thresholds, decide, resume
 from outlast.core.ratelimit import Bucket, take
-from outlast.core.record import Damaged, Record, Step, format_record, one_line, parse_line
+from outlast.core.record import Damaged, Record, Step, format_record, one_line, parse_day, parse_line
 from outlast.core.recovery import Task, plan_task
 from outlast.core.state import KEEP, State, close_unit, fold, phrase
 from outlast.quantity import duration, size
@@ -56,8 +56,9 @@ def test_the_core_is_pure() -> None:
 
 @given(records())
 def test_a_record_comes_back_as_it_was_written(record: Record) -> None:
-    """Whatever a record says, its line is one line, and parses to the same record."""
+    """Whatever a record says, its line is one line, and parses to the same record, also where it ends with CR LF."""
     line = format_record(record)
+    assert list(parse_day(record.day, f"#\r\n{line}\r\n{line}\n")) == [parse_line(record.day, line)] * 2
     assert "\n" not in line and "\r" not in line
     assert parse_line("2026-11-21", line) == record
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.clock import FixedClock
 
@@ -137,6 +137,7 @@ def berlin() -> mock._patch_dict:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(STEPS, max_size=25))
+@example([("commit", 2), ("take", 0), ("fail", "half")])
 def test_every_acknowledged_record_is_there_once(steps: list[tuple[str, object]]) -> None:
     """Whatever the clock does, whoever rewrites the file, whenever the disk fails or the process starts again: every record
     that was acknowledged is yielded once, as it was, in the order of the numbers; nothing is told that is not there, or twice;

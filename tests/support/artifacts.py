@@ -13,6 +13,7 @@ import yaml
 
 from outlast.home import Home
 from outlast.messages import ArtifactFile
+from outlast.store.keyring import make_key
 from outlast.work.artifacts import MANIFEST, Manifest
 
 __all__ = ["UNIT", "answering", "fake_ssh", "leave", "make_home", "manifest_of"]
@@ -35,6 +36,7 @@ def make_home(root: Path, name: str, **config: Any) -> Home:
     home.ssh_key.write_text("not looked at\n")
     plain = {"node": name, "listen": {"host": "127.0.0.1", "port": 18801}, "agent": {"command": ["/bin/true"]}}
     home.config.write_text(yaml.safe_dump({**plain, **config}))
+    make_key(home.keys / f"{name}.key")
     return home
 
 

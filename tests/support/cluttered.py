@@ -106,7 +106,7 @@ def full(monkeypatch: pytest.MonkeyPatch, percent: float) -> None:
         total, used, free = 10**9, int(10**7 * percent), int(10**7 * (100 - percent))
 
     Usage.percent = percent  # type: ignore[attr-defined]
-    monkeypatch.setattr("psutil.disk_usage", lambda _: Usage)
+    monkeypatch.setattr("outlast.store.disk.usage", lambda _: Usage)
 
 
 def open_step(home: Home, unit: str, name: str) -> None:

@@ -151,3 +151,17 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
                 agent.write(b"torn %d" % number)
     lines = path.read_bytes().split(b"\n")
     assert {b"- %s %d" % (who, number) for who in (b"one", b"two") for number in range(50)} <= set(lines)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A FIFO in the file's place is an error at once, for whoever appends and for whoever reads; nothing is put into it."""
+    file = AppendFile(tmp_path / "day.md")
+    file.append(b"one\n")
+    file.path.unlink()
+    os.mkfifo(file.path)
+    with pytest.raises(DurabilityError, match="no regular file"):
+        file.append(b"two\n")
+    with pytest.raises(DurabilityError, match="no regular file"):
+        file.read()
+    file.path.unlink()
+    assert file.append(b"two\n") == 0 and file.read() == b"two\n"

@@ -34,6 +34,7 @@ from outlast.config import load_config
 from outlast.core.state import Present, with_names
 from outlast.home import Home
 from outlast.local import Local
+from outlast.store.git import holder
 from outlast.store.statefile import read_state
 from outlast.work import packing
 
@@ -290,3 +291,30 @@ def test_the_command_prints_one_document(home: Home) -> None:
     """``--json`` is one JSON document, and everything in it is plain."""
     log(home, f"{OLD}.jsonl")
     assert json.loads(json.dumps(clean(home)))["node"] == "coz"
+
+
+def test_names_that_are_not_utf_8_are_told(home: Home) -> None:
+    """Agents may call their files anything: what is cleaned, and what stays, is told all the same, in the event log as well."""
+    odd = os.fsdecode(b"\xff\xfe")
+    artifact(home, odd)
+    (home.trash / f"20250101T000000Z-{odd}").touch()
+    found = clean(home, empty_trash=True)
+    assert found["stays"]["no backup"]["names"] == ["\\xff\\xfe"]
+    assert [one["name"] for one in found["done"]] == ["20250101T000000Z-\\xff\\xfe"]
+    assert "20250101T000000Z-\\\\xff" in (home.logs / f"{TODAY}.jsonl").read_text()
+
+
+def test_a_repository_that_lacks_objects_has_nothing_run(home: Home, push: Callable[[], None], tmp_path: Path) -> None:
+    """A partial clone, whose configuration says what fetches the rest, is no backup, and nothing is fetched or run."""
+    artifact(home, "pushed")
+    push()
+    tree = subprocess.check_output(["git", "rev-parse", "HEAD:artifacts"], cwd=home.workspace, text=True).strip()
+    (home.workspace / ".git/objects" / tree[:2] / tree[2:]).unlink()
+    url = f"ext::touch {tmp_path / 'ran'}"
+    for name, value in (("remote.x.promisor", "true"), ("remote.x.url", url), ("protocol.ext.allow", "always")):
+        git(home.workspace, "config", name, value)
+    git(home.workspace, "config", "extensions.partialClone", "x")
+    found = clean(home)
+    assert (found["done"], list(found["stays"])) == ([], ["no backup"])
+    holder(home.memory, "coz", 10)
+    assert not (tmp_path / "ran").exists()

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
-import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.artifacts import UNIT, leave, make_home
-from support.clock import FixedClock
+from support.doctored import NOON, doctor, outlast, said, started
 
-from outlast.cli.talk import do
-from outlast.config import load_config
 from outlast.home import Home
-from outlast.local import Local
 from outlast.store.journal import Journal
-
-NOON = time.mktime((2026, 11, 21, 12, 0, 0, 0, 0, -1))
-OUTLAST = str(Path(sys.executable).parent / "outlast")
-
-
-def outlast(home: Home, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [OUTLAST, "--home", str(home.root), *words], capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def doctor(home: Home, *, deep: bool = False) -> Any:
-    """What the command asks for, without the time that a process of its own takes."""
-    mask = os.umask(0o077)
-    try:
-        return do(home, "doctor", {"deep": deep})
-    finally:
-        os.umask(mask)
-
-
-def started(home: Home, now: float = NOON) -> Local:
-    """What a start of the node's parts finds and puts right."""
-    return Local(load_config(home.config), home, FixedClock(now))
-
-
-def said(report: Any, about: str) -> list[str]:
-    return [f"{one['found']}; {one['done']}" for one in report["findings"] if about in one["about"]]
 
 
 @pytest.fixture
@@ -179,8 +149,8 @@ def test_what_people_do_to_a_day_is_kept_and_said_once(home: Home) -> None:
     report = doctor(home)
     about = said(report, f"memory/{day.name}")
     assert any("edited by hand" in one and "kept" in one for one in about), report
-    assert any("not what was written" in one for one in about), report
-    assert any("cut short" in one for one in about), report
+    assert any("does not match its checksum" in one for one in about), report
+    assert any("no whole record" in one for one in about), report
     assert report["ok"]
     again = doctor(home)
     assert not said(again, f"memory/{day.name}"), again
@@ -201,6 +171,31 @@ def test_a_start_sweeps_what_was_left_half_written(home: Home) -> None:
     assert not any(path.exists() for path in halves) and all(path.exists() for path in others)
     assert sum("half-written" in one["found"] for one in report["findings"]) == len(halves)
     assert not doctor(home)["findings"]
+
+
+def test_a_half_written_name_may_be_anything(home: Home) -> None:
+    """A name that is not UTF-8 is told, and keeps no node from starting; a folder of such a name is somebody's, and stays."""
+    started(home).close()
+    (home.memory / os.fsdecode(b".\xff.0123abcd.tmp")).touch()
+    (home.memory / ".mine.0123abcd.tmp").mkdir()
+    [told] = said(doctor(home), "memory")
+    assert "(.\\xff.0123abcd.tmp); removed" in told
+    assert (home.memory / ".mine.0123abcd.tmp").is_dir() and not doctor(home)["findings"]
+
+
+def test_lines_that_end_as_elsewhere_are_records(home: Home) -> None:
+    """An editor that ends all lines with CR LF costs no record, and no number is given out twice."""
+    local = started(home)
+    for number in range(3):
+        local.memory.note("mode", f"note {number}")
+        local.memory.flush()
+    local.memory.note("mode", "the last one, of which STATE.json does not know")
+    local.close()
+    [day] = home.memory.glob("*.md")
+    day.write_bytes(day.read_bytes().replace(b"\n", b"\r\n"))
+    after = started(home)
+    assert after.memory.state.seq == local.memory.state.seq and not after.memory.state.gaps
+    after.close()
 
 
 def test_a_corrupt_state_and_ledger_are_told_and_remembered(home: Home) -> None:
@@ -246,6 +241,26 @@ def test_a_clock_that_was_ahead_is_noticed(home: Home) -> None:
     local.close()
     for _ in range(2):
         assert "ahead" in said(doctor(home), "clock")[0]
+
+
+def test_the_end_of_summer_is_no_clock_that_was_ahead(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hour that the clock shows twice: a record of 02:50 is not ahead of the 02:10 that follows it."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        summer = datetime(2026, 10, 25, 0, 50, tzinfo=UTC).timestamp()
+        local = started(home, summer)
+        local.memory.note("mode", "degraded: x")
+        local.memory.flush()
+        local.close()
+        for later, told in ((20 * 60, 0), (-20 * 60, 1)):
+            local = started(home, summer + later)
+            found = asyncio.run(local.doctor.examine()).findings
+            local.close()
+            assert sum("ahead" in one.found for one in found) == told
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_what_cannot_be_read_is_no_reason_to_guess(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from outlast.health import Health
 from outlast.home import Home
 from outlast.local import Local
 from outlast.net.courier import Courier
-from outlast.store import durable
+from outlast.store import durable, heartbeat
 
 NOW = 1_800_000_000.0
 
@@ -37,12 +37,12 @@ class Scene:
         self.home.config.write_text(yaml.safe_dump({**content, "clean": {"ballast": "1MiB"}}))
         self.clock = FixedClock(NOW)
         self.percent = 50.0
-        patch.setattr("psutil.disk_usage", self.usage)
+        patch.setattr("outlast.store.disk.usage", self.usage)
         self.local: Local | None = None
         self.health = self.start()
 
-    def usage(self, _: str) -> Any:
-        """What psutil would say."""
+    def usage(self, _: Path) -> Any:
+        """What the disk would say."""
         free = int((100 - self.percent) * 10**8)
         return type("Usage", (), {"total": 10**10, "used": 10**10 - free, "free": free, "percent": self.percent})
 
@@ -244,3 +244,15 @@ def test_an_emergency_that_only_a_marker_tells(scene: Scene) -> None:
     assert scene.start().standing.mode == "normal"
     with pytest.raises(BadInput, match="no emergency"):
         scene.health.resume("again")
+
+
+def test_the_heartbeat_keeps_what_others_wrote_to_the_byte(tmp_path: Path) -> None:
+    """Lines that end with CR LF end so afterwards, however often our part comes and goes."""
+    path = tmp_path / "HEARTBEAT.md"
+    path.write_bytes(b"- look at the mail\r\n- water the plants\r\n")
+    before = path.read_bytes()
+    for _ in range(2):
+        assert heartbeat.show(path, "Outlast: degraded")
+        path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        assert heartbeat.show(path, "")
+        assert path.read_bytes() == before

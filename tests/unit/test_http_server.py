@@ -18,6 +18,7 @@ import pytest
 from support.live import until
 from support.served import GET, LAST, LIMITS, QUICK, App, Served, answers, ask, exchange, rest, served
 
+from outlast.net.http import Request, Response
 from outlast.net.server import HttpServer
 
 
@@ -259,3 +260,39 @@ def test_no_connection_is_left(host: Served) -> None:
     assert ask(host)[0] == 200  # connections are taken in order: by now, all of them have been
     until(lambda: not host.server._connections and not host.server._idle)
     until(lambda: len(os.listdir("/dev/fd")) <= before)
+
+
+def test_slow_senders_make_room(app: App) -> None:
+    """When all connections are taken by requests that do not come to their end, the slowest gives way to a new one."""
+    with served(app, replace(LIMITS, connections=3)) as host, contextlib.ExitStack() as stack:
+        slow = []
+        for _ in range(3):
+            wire = stack.enter_context(host.dial())
+            wire.sendall(LAST[:20])
+            slow.append(wire)
+            until(lambda: len(host.server._sending) == len(slow))
+        assert ask(host)[0] == 200
+        assert rest(slow[0]) == b""
+        slow[2].sendall(LAST[20:])
+        assert answers(rest(slow[2])) == [200]
+
+
+def test_who_sends_many_requests_at_once_does_not_hold_up_the_others() -> None:
+    """Of a hundred requests in one packet one is answered a turn: another connection's is answered before the last of them."""
+    order: list[str] = []
+
+    def handler(request: Request) -> Response:
+        order.append(request.path)
+        return Response(200)
+
+    with served(handler) as host, host.dial(), host.dial():
+        until(lambda: len(host.server._idle) == 2)
+
+        async def both() -> None:
+            many, one = list(host.server._idle)
+            many.data_received(GET.replace(b"/ok", b"/many") * 100)
+            one.data_received(GET)
+
+        host.call(both())
+        until(lambda: len(order) == 101)
+    assert order.index("/ok") < 10

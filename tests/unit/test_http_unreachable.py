@@ -149,12 +149,12 @@ def test_cancelling_is_passed_on() -> None:
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["", "127.0.0.1:80", "https://a:443", "http://a", "http://a:0", "http://a:65536", "http://a:80/path", "http://a:x",
+    ["", "127.0.0.1:80", "https://a", "http://a", "http://a:0", "http://a:65536", "http://a:80/path", "http://a:x",
      "http://user:sesame@a:80", "http://::1:80", "http://[::1]", "http://[::1:80", "http://a b:80", "http://a\r\n:80",
      "http://ü:80", "unix:", "unix:relative", "file:///etc/passwd", "HTTP://a:80", "http://a:\u0661"],
 )  # fmt: skip
 def test_endpoint_has_one_form(endpoint: str) -> None:
-    """Anything but the three forms is refused before a connection, and is not repeated: it may hold a password."""
+    """Anything but the few forms is refused before a connection, and is not repeated: it may hold a password."""
     with pytest.raises(PeerError, match="the endpoint is not") as caught:
         ask_endpoint(endpoint)
     assert "sesame" not in str(caught.value)

@@ -15,6 +15,7 @@ from support.clock import FixedClock
 from outlast.core.record import Damaged, Record, Step
 from outlast.errors import DurabilityError
 from outlast.store import durable
+from outlast.store.appendfile import AppendFile
 from outlast.store.journal import Journal
 
 NOON = time.mktime((2026, 11, 21, 12, 0, 0, 0, 0, -1))
@@ -259,7 +260,7 @@ def test_what_others_append_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     journal.append(Step.NOTE, "unit", "one")
     with open(tmp_path / "2026-11-21.md", "a") as file:
         file.write("an agent's own line\n" * 100)
-    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr(AppendFile, "read", lambda _: pytest.fail("it was read"))
     assert journal.mend() == 0
     journal.append(Step.NOTE, "unit", "two")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from outlast.errors import KeyFileError
-from outlast.store.keyring import make_key, read_key
+from outlast.store.keyring import make_key, read_ring
 
 
 def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> No
     assert not make_key(path)
     assert path.read_bytes() == first
     assert path.stat().st_mode & 0o777 == 0o600
-    assert len(read_key(path)) == 1
+    assert len(read_ring(path)) == 1
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o602])
@@ -29,7 +29,7 @@ def test_a_key_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None
     make_key(path)
     path.chmod(mode)
     with pytest.raises(KeyFileError) as caught:
-        read_key(path)
+        read_ring(path)
     assert f"chmod 600 {path}" in str(caught.value)
 
 
@@ -40,7 +40,7 @@ def test_what_is_no_key_is_refused_and_never_shown(tmp_path: Path, content: str)
     path.write_text(content)
     path.chmod(0o600)
     with pytest.raises(KeyFileError) as caught:
-        read_key(path)
+        read_ring(path)
     assert "AAAA" not in str(caught.value)
     assert "oops" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -54,7 +54,7 @@ def test_links_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.key").mkdir()
     for name in ("link.key", "folder.key", "missing.key"):
         with pytest.raises(KeyFileError):
-            read_key(tmp_path / name)
+            read_ring(tmp_path / name)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -64,5 +64,5 @@ def test_an_unreadable_key_is_refused(tmp_path: Path) -> None:
     make_key(path)
     path.chmod(0)
     with pytest.raises(KeyFileError) as caught:
-        read_key(path)
+        read_ring(path)
     assert "chmod 600" in str(caught.value)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.clock import FixedClock
 
-from outlast.store.ledger import Ledger
+from outlast.errors import DurabilityError
+from outlast.store.ledger import Accepted, Keep, Ledger, Taken
+from outlast.store.ledgerview import LedgerView
+
+KEEP = Keep(ids_s=10_000.0, record_s=10_000.0, record_most=100, ahead_s=300.0)
+
+
+def taken(msg_id: str, seq: int = 1, at: float = 1000.0, about: str = "") -> Taken:
+    return Taken(Accepted("coz", msg_id, at, int(at), "0123456789", "::1", "note", 9, seq, "", "", about), 202)
 
 
 def open_ledger(folder: Path, now: float = 1000.0, *, begun: bool = False) -> Ledger:
@@ -16,7 +25,7 @@ def open_ledger(folder: Path, now: float = 1000.0, *, begun: bool = False) -> Le
 def test_an_id_is_known_after_a_restart(tmp_path: Path) -> None:
     """An id that was accepted is known to the next run, with the answer of the first time, as its sender's own."""
     first = open_ledger(tmp_path)
-    first.accept("task_a", "coz", 1, 202, 1000.0, 0.0)
+    first.accept([taken("task_a")], KEEP)
     first.close()
     assert open_ledger(tmp_path).seen("coz", "task_a") == 202
     assert open_ledger(tmp_path).seen("coz", "task_b") is None
@@ -26,7 +35,9 @@ def test_an_id_is_known_after_a_restart(tmp_path: Path) -> None:
 def test_gaps_and_repeats_are_counted(tmp_path: Path) -> None:
     """A number that is skipped counts as lost, one that comes again as a repeat; both are findings."""
     ledger = open_ledger(tmp_path)
-    found = [ledger.accept(f"id{n}", "coz", seq, 202, 1000.0, 0.0) for n, seq in enumerate([1, 2, 5, 5, 3, 6])]
+    seqs = [1, 2, 5, 5, 3, 6]
+    found = ledger.accept([taken(f"id{n}", seq) for n, seq in enumerate(seqs[:4])], KEEP)
+    found += [finding for n, seq in enumerate(seqs[4:]) for finding in ledger.accept([taken(f"more{n}", seq)], KEEP)]
     assert found == ["", "", "gap of 2", "repeat", "repeat", ""]
     channel = ledger.channel("coz")
     assert (channel.received, channel.gaps, channel.repeats) == (6, 2, 2)
@@ -78,3 +89,51 @@ def test_a_clock_that_was_ahead_does_not_shut_the_door(tmp_path: Path) -> None:
     open_ledger(tmp_path, now=9e9, begun=True).close()
     assert open_ledger(tmp_path, now=5000.0).not_before == 5000.0
     assert open_ledger(tmp_path, now=6000.0).not_before == 5000.0
+
+
+def test_all_of_a_batch_or_nothing(tmp_path: Path) -> None:
+    """Where one of them cannot be written none is remembered, and none is counted."""
+    ledger = open_ledger(tmp_path)
+    broken = Taken(taken("b").message._replace(about=None), 202)  # type: ignore[arg-type]
+    with pytest.raises(DurabilityError):
+        ledger.accept([taken("a"), broken], KEEP)
+    assert ledger.seen("coz", "a") is None and ledger.channel("coz").received == 0
+    ledger.accept([taken("a")], KEEP)
+    assert ledger.seen("coz", "a") == 202
+
+
+def test_where_ids_are_forgotten_what_was_signed_then_is_too_old(tmp_path: Path) -> None:
+    """The floor follows what was forgotten, over restarts; a clock that was ahead does not shut the door for good."""
+    ledger = open_ledger(tmp_path)
+    ledger.accept([taken("old", at=1000.0)], KEEP)
+    assert ledger.floor(1000.0) == 0.0
+    ledger.accept([taken("new", at=20_000.0)], KEEP)
+    assert ledger.seen("coz", "old") is None
+    assert ledger.floor(20_000.0) == 10_300.0
+    ledger.close()
+    assert open_ledger(tmp_path, now=20_000.0).floor(20_000.0) == 10_300.0
+    assert open_ledger(tmp_path, now=2000.0).floor(2000.0) == 2000.0
+
+
+def test_a_ledger_of_an_older_version_gets_what_it_lacks(tmp_path: Path) -> None:
+    """A file without the record is taken as it is; from that moment on all is recorded, and it says so."""
+    old = open_ledger(tmp_path)
+    old.accept([taken("a")], KEEP)
+    old._run("DROP TABLE accepted")
+    old._run("DELETE FROM meta WHERE name != 'not_before'")
+    old.close()
+    ledger = open_ledger(tmp_path, now=5000.0, begun=True)
+    assert (ledger.finding, ledger.not_before, ledger.seen("coz", "a")) == ("", 0.0, 202)
+    ledger.accept([taken("b", 2, 5000.0, "unit")], KEEP)
+    with LedgerView(tmp_path / "outlast.db") as view:
+        assert view.begins() == 5000.0
+        assert [row.id for row in view.naming("unit", 9)] == ["b"]
+
+
+def test_what_waits_is_measured(tmp_path: Path) -> None:
+    """The bytes that wait for each peer are known."""
+    ledger = open_ledger(tmp_path)
+    assert ledger.waiting_bytes("axiom") == 0
+    for name in ("a", "b"):
+        ledger.enqueue("axiom", name, lambda _: b"12345", 1000.0)
+    assert (ledger.waiting_bytes("axiom"), ledger.waiting_bytes("coz")) == (10, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -136,6 +137,19 @@ def test_pulling_never_conflicts(nodes: dict[str, Home], tmp_path: Path, how: st
     assert "MAINTENANCE_MODE" not in merged["HEARTBEAT.md"]
     assert merged["HEARTBEAT.md"].count(BEGIN) == 1
     assert {node: known.seq for node, known in decode(merged["STATE.json"].encode()).items()} == {"coz": 2, "axiom": 2}
+
+
+def test_logs_that_both_compressed_are_one(nodes: dict[str, Home]) -> None:
+    """Both nodes have cleaned the same day's log away: pulling gives one compressed log that has the lines of both."""
+    packed = f"logs/{DAY}.jsonl.gz"
+    for node, home in nodes.items():
+        (home.workspace / "logs").mkdir()
+        (home.workspace / packed).write_bytes(gzip.compress(f'{{"node":"{node}"}}\n'.encode()))
+        commit(home.workspace)
+    git(nodes["coz"].workspace, "push", "-q", "origin", "HEAD:main")
+    git(nodes["axiom"].workspace, "pull", "-q", "--no-rebase", "origin", "main")
+    merged = gzip.decompress((nodes["axiom"].workspace / packed).read_bytes())
+    assert sorted(merged.splitlines()) == [b'{"node":"axiom"}', b'{"node":"coz"}']
 
 
 def test_both_merge_at_once(nodes: dict[str, Home]) -> None:

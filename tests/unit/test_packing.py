@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -73,11 +74,12 @@ def test_a_log_that_is_written_to_meanwhile_stays(tmp_path: Path) -> None:
     assert gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()).endswith(b"first\nsecond\n")
 
 
-def test_a_damaged_copy_is_not_trusted(tmp_path: Path) -> None:
-    """Beside a .gz that does not read back, the log stays."""
+@pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: data[:10] + b"\xff" * 10 + data[20:]])
+def test_a_damaged_copy_is_not_trusted(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """Beside a .gz that does not read back, cut short or with other bytes in it, the log stays."""
     path = tmp_path / f"{OLD}.jsonl"
     path.write_bytes(b"first\n")
-    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(b"first\n")[:-3])
+    path.with_name(f"{path.name}.gz").write_bytes(damage(gzip.compress(b"first\n" * 9)))
     with pytest.raises(packing.CorruptError, match="move it away"):
         packing.compress(path, lambda: None)
     assert path.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from support.artifacts import UNIT, leave, make_home
 from support.clock import FixedClock
 
 from outlast.config import load_config
+from outlast.core.record import Step
 from outlast.errors import OutlastError
 from outlast.home import Home
 from outlast.local import Local
@@ -33,6 +35,11 @@ def outlast(home: Home, *words: str) -> tuple[int, str, str]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
+
+
+def started(home: Home) -> None:
+    """What a start puts right."""
+    Local(load_config(home.config), home, CLOCK).close()
 
 
 def files(home: Home) -> dict[str, bytes]:
@@ -194,3 +201,26 @@ def test_the_command(home: Home) -> None:
     code, out, err = outlast(home, "recover")
     assert code == 1 and err.count("\n") == 1 and "emergency mode" in err
     assert home.emergency.exists() and not home.state_file.exists()
+
+
+def test_a_unit_of_which_only_the_end_is_known_comes_from_its_artifact(home: Home) -> None:
+    """A day is lost, and with it the INTENT of what a later CONFIRM says is done: the artifact tells the rest, once."""
+    [day] = home.memory.glob("*.md")
+    day.unlink()
+    Journal(home.memory, "axiom", FixedClock(NOON + 86_400)).append(Step.CONFIRM, UNIT, "done: report.md")
+    done = recover(home, "axiom", CLOCK, dry_run=False)
+    assert [(one.about, one.done) for one in done.findings] == [(UNIT, "STATE.json was corrected: done")]
+    rebuilt = read_state(home.state_file, "axiom")
+    assert rebuilt is not None and rebuilt.units[UNIT].status == "done" and rebuilt.closed == {"task done": 1}
+    assert not recover(home, "axiom", CLOCK, dry_run=False).changed
+
+
+def test_what_is_no_file_in_the_place_of_state_makes_nobody_wait(home: Home) -> None:
+    """A FIFO in the place of STATE.json is set aside, by a rebuilding and by a start."""
+    state = read_state(home.state_file, "axiom")
+    for again in (lambda: recover(home, "axiom", CLOCK, dry_run=False), lambda: started(home)):
+        home.state_file.unlink()
+        os.mkfifo(home.state_file)
+        again()
+        assert state is not None and home.state_file.is_file()
+        assert read_state(home.state_file, "axiom").units.keys() == state.units.keys()  # type: ignore[union-attr]

@@ -177,6 +177,16 @@ def test_binary_rubbish_is_damage_and_nothing_worse(coz: SharingNode) -> None:
     assert len(_lines(coz)) == 1
 
 
+def test_lines_that_end_as_elsewhere_are_whole(coz: SharingNode) -> None:
+    """An editor, or git on a checkout, may end lines with CR LF: nothing is damaged, and nothing lost."""
+    coz.shared.set("team/lead", "axiom")
+    coz.shared.fact("coz", "battery", "82 %")
+    _file(coz).write_bytes(_file(coz).read_bytes().replace(b"\n", b"\r\n"))
+    coz.start()
+    assert coz.shared.get("team/lead")["value"] == "axiom"
+    assert coz.shared.query("coz")["facts"] and not coz.shared.check()
+
+
 def test_what_a_newer_version_wrote_is_kept(coz: SharingNode) -> None:
     """A line whose checksum is right and that is not understood stays in the file, also when that is written anew."""
     from hashlib import blake2s
@@ -295,11 +305,27 @@ def test_a_write_that_fails_is_not_acknowledged_and_hurts_nothing(
     assert all(isinstance(read_line(text), Entry) for text in _file(coz).read_bytes().splitlines())
 
 
-def test_files_that_cannot_be_read_are_said_to_be(coz: SharingNode) -> None:
-    """A file that is a folder, say: one line with its name, and no order pretends that nothing was kept."""
-    _file(coz).mkdir(parents=True)
-    with pytest.raises(DurabilityError, match=r"coz\.jsonl could not be read"):
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_files_that_cannot_be_read_are_said_to_be(coz: SharingNode, make: Callable[[Path], None]) -> None:
+    """A folder or a FIFO in a file's place: one line with its name, nobody waits, and no order pretends that nothing was
+    kept."""
+    _file(coz).parent.mkdir(parents=True)
+    make(_file(coz))
+    with pytest.raises(DurabilityError, match=r"coz\.jsonl could not be read: it is no regular file"):
         coz.shared.get("a")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_was_known_outlives_a_file_that_could_not_be_read(coz: SharingNode, make: Callable[[Path], None]) -> None:
+    """Once what stood in the file's place is gone, what the node knows is written again."""
+    coz.shared.set("team/lead", "axiom")
+    _file(coz).unlink()
+    make(_file(coz))
+    with pytest.raises(DurabilityError):
+        coz.shared.get("team/lead")
+    _file(coz).rename(coz.home.root / "away")
+    assert coz.shared.get("team/lead")["value"] == "axiom"
+    assert [line["value"] for line in _lines(coz)] == ["axiom"]
 
 
 @pytest.mark.parametrize("order", ["state/get", "state/set", "state/unset", "state/add", "state/discard", "facts/add"])

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from support.live import LiveNode
 
 from outlast.cli.commands import outlast
+from outlast.errors import BadInput
 
 
 class Typed:
@@ -89,3 +90,13 @@ def test_facts_are_asked_for_by_name_and_with_their_history(typed: Typed) -> Non
         "NOTE fact pi battery = 82 %",
         "NOTE fact pi battery = 80 %",
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["state get \udcff", "state ls \udcff", "facts query \udcff", "step begin --unit 8 --artifact a --what \udcff"],
+)
+def test_what_is_not_utf_8_is_refused_with_the_mend(typed: Typed, words: str) -> None:
+    """Whatever a shell can type is answered in words."""
+    with pytest.raises(BadInput, match="is not UTF-8; write it in UTF-8"):
+        typed(*words.split())

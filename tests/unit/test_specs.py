@@ -27,10 +27,27 @@ def test_every_field_of_node_yml_can_be_set_in_the_inventory(section: type) -> N
         ("outlast_port", "1880x", "'1880x' does not fit", "write a whole number: The port"),
         ("outlast_hardening", "maybe", "'maybe' does not fit", "write yes or no: Whether"),
         ("outlast_agent", {"comand": ["x"]}, "it knows no comand, only after_crash, ", "write a mapping: The agent"),
-        ("outlast_agent_needs", ["internett"], "internett is none of internet, jit, home", "write a list: What agents"),
+        ("outlast_agent_needs", ["internett"], "internett is none of internet, jit, home", "did you mean internet?"),
     ],
 )
 def test_a_value_that_does_not_fit_is_said_in_plain_words(name: str, value: object, wrong: str, mend: str) -> None:
     """What is wrong with a value reads like a sentence of the inventory's, not of the validator's."""
     found = next(one for one in specs.check([name], {name: value}) if one["field"] == name)
     assert found["wrong"].startswith(wrong) and found["mend"].startswith(mend), found
+
+
+@pytest.mark.parametrize(
+    ("extra", "wrong", "mend"),
+    [
+        ({"empty_trahs": "yes"}, "is not known here", "did you mean empty_trash?"),
+        ({"empty_trash": "maybe"}, "'maybe' is neither yes nor no", "write empty_trash=yes or empty_trash=no"),
+        ({"data": "trahs"}, "'trahs' is none of keep, trash", "did you mean trash?"),
+        ({"outlast_hoem": "/x"}, "unknown variable", "did you mean outlast_home?"),
+    ],
+)
+def test_what_is_asked_for_must_be_understood(extra: dict[str, object], wrong: str, mend: str) -> None:
+    """A slip in what is given with -e is said before anything is done; what the inventory may use is let through."""
+    known = {"empty_trash": "bool", "data": ["keep", "trash"]}
+    (found,) = specs.asked({**extra, "colour": "blue", "outlast_port": 1}, known)
+    assert (found["wrong"], found["mend"]) == (wrong, mend)
+    assert not specs.asked({"empty_trash": "yes", "data": "keep"}, known)

@@ -194,7 +194,7 @@ def test_a_folder_named_state_json_is_set_aside(tmp_path: Path) -> None:
     home.state_file.mkdir()
     memory = Memory(home, "coz", FixedClock(2_000_000.0))
     assert memory.state.units == state.units
-    assert "folder" in memory.findings[0].found
+    assert "no regular file" in memory.findings[0].found
 
 
 def test_a_home_belongs_to_one_node(tmp_path: Path) -> None:

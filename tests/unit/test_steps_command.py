@@ -103,6 +103,8 @@ def test_a_command_that_cannot_be_started(node: LiveNode) -> None:
     for command, code in (("/nowhere/x", 127), ("/etc/passwd", 126)):
         found = node.cli("step", "run", "--unit", "8", "--artifact", "a", command)
         assert found.returncode == code and found.stderr.startswith(f"8 is abandoned: {command} could not be started: ")
+    found = node.cli("step", "run", "--unit", "8", "--artifact", "a", "\udcff")
+    assert found.returncode == 127 and "could not be started" in found.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

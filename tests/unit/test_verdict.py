@@ -86,3 +86,13 @@ def test_what_a_node_says_drives_nobodys_terminal() -> None:
     found = {"host": "axiom", "field": "x", "wrong": "\x1b]52;c;eA==\x07", "mend": "a\nb"}
     assert all(line.isprintable() for line in table.findings([found]))
     assert all(line.isprintable() for line in table.table(["node"], [["\x1b[2J"]]))
+
+
+def test_one_node_that_is_down_does_not_spoil_the_other() -> None:
+    """A peer that this run knows to be down, or did not ask, is a remark on who is well, and the finding of that peer alone."""
+    down = {**answer("axiom", GOOD, local=True, **CLOSED), "node": {"error": "coz is not running; make up"}}
+    seen = {"coz": down, "axiom": answer("coz", BAD, local=True)}
+    assert [one["field"] for one in verdict.problems("coz", seen)] == ["node"]
+    assert verdict.problems("axiom", seen) == []
+    assert verdict.remarks("axiom", seen) == ["axiom: coz does not answer it; what it has for coz waits"]
+    assert verdict.remarks("axiom", {"axiom": seen["axiom"]}) == verdict.remarks("axiom", seen)

@@ -15,16 +15,20 @@ import pytest
 import standardwebhooks
 import svix.webhooks
 
-from outlast.core import webhook
+from outlast.core import ed25519, webhook
 from outlast.errors import SignatureError
 
 TEXT = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRET = webhook.parse_secret(TEXT)
 OTHER = webhook.Secret(b"o" * 32)
+PRIVATE = webhook.Secret(b"p" * 32, ed25519.public(b"p" * 32))
+PUBLIC = webhook.Secret(b"", PRIVATE.public)
 ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
 TIME = 1614265330
 BODY = b'{"test": 2432232314}'
 SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+ED_SIGNATURE = webhook.sign([PRIVATE], ID, TIME, BODY)
 
 Client = Callable[[str], "standardwebhooks.Webhook | svix.webhooks.Webhook"]
 
@@ -53,7 +57,7 @@ def forge(msg_id: str, timestamp: str, body: bytes = BODY) -> dict[str, str]:
 def test_published_vector_is_produced_and_accepted() -> None:
     """The convention's published example is signed and verified exactly."""
     assert webhook.sign([SECRET], ID, TIME, BODY) == SIGNATURE
-    assert verify(headers()) == webhook.Signed(ID, TIME)
+    assert verify(headers()) == webhook.Signed(ID, TIME, SECRET.id)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,7 @@ def test_they_sign_we_verify(client: Client) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     given = headers(timestamp=str(int(now.timestamp())), signature=client(text).sign(ID, now, BODY.decode()))
     signed = webhook.verify([webhook.parse_secret(text)], given, BODY, now.timestamp(), 300)
-    assert signed == webhook.Signed(ID, int(now.timestamp()))
+    assert signed == webhook.Signed(ID, int(now.timestamp()), webhook.parse_secret(text).id)
 
 
 def test_we_sign_they_verify(client: Client) -> None:
@@ -153,11 +157,51 @@ def test_no_secret_accepts_nothing() -> None:
 
 
 def test_other_versions_are_passed_over() -> None:
-    """An Ed25519 signature beside ours does no harm, and alone is no signature."""
-    verify(headers(signature=f"v1a,AAAA {SIGNATURE} v2,???"))
-    for alone in ("v1a,AAAA", SIGNATURE.replace("v1,", "v1a,"), SIGNATURE.replace("v1,", "V1,"), "v2,x v3,y"):
-        with pytest.raises(SignatureError, match="no v1"):
+    """A signature of another version, or of the other kind, beside ours does no harm, and alone is no signature."""
+    verify(headers(signature=f"v2,??? {SIGNATURE} v1A,x {ED_SIGNATURE}"))
+    for alone in (SIGNATURE.replace("v1,", "V1,"), SIGNATURE.replace("v1,", "v2,"), "v2,x v3,y", ED_SIGNATURE):
+        with pytest.raises(SignatureError):
             verify(headers(signature=alone))
+
+
+def test_it_is_told_which_key_matched() -> None:
+    """Of several accepted keys the one that signed is named, wherever it stands among keys and signatures."""
+    for keys in ([SECRET, OTHER], [OTHER, SECRET], [PRIVATE, OTHER, SECRET]):
+        found = webhook.verify(keys, headers(), BODY, TIME, 300)
+        assert found.key == SECRET.id != OTHER.id
+
+
+# Ed25519
+
+
+def test_ed25519_is_verified_with_the_public_half() -> None:
+    """What the secret half signs the public half verifies, also beside HMAC keys; another key, body or id does not."""
+    assert webhook.sign([PRIVATE], ID, TIME, BODY) == ED_SIGNATURE
+    for keys in ([PUBLIC], [SECRET, PUBLIC, OTHER], [PRIVATE]):
+        assert webhook.verify(keys, headers(signature=ED_SIGNATURE), BODY, TIME, 300).key == PUBLIC.id
+    another = ed25519.public(b"q" * 32)
+    for keys, given, body in (
+        ([webhook.Secret(b"", another)], headers(signature=ED_SIGNATURE), BODY),
+        ([PUBLIC], headers(signature=ED_SIGNATURE), BODY + b" "),
+        ([PUBLIC], headers(signature=ED_SIGNATURE, id="msg_other"), BODY),
+    ):
+        with pytest.raises(SignatureError, match="no signature matches"):
+            webhook.verify(keys, given, body, TIME, 300)
+
+
+def test_a_public_key_is_no_shared_secret() -> None:
+    """Who takes a peer's public half, which is no secret, for an HMAC key signs nothing; nor does a downgraded version."""
+    content = f"{ID}.{TIME}.".encode() + BODY
+    forged = "v1," + base64.b64encode(hmac.digest(PUBLIC.public, content, "sha256")).decode()
+    for signature in (forged, ED_SIGNATURE.replace("v1a,", "v1,"), SIGNATURE.replace("v1,", "v1a,")):
+        with pytest.raises(SignatureError):
+            webhook.verify([PUBLIC, SECRET], headers(signature=signature), BODY, TIME, 300)
+
+
+def test_a_public_half_signs_nothing() -> None:
+    """A node that holds only a peer's public half cannot speak for it."""
+    with pytest.raises(SignatureError, match="signs nothing"):
+        webhook.sign([PUBLIC], ID, TIME, BODY)
 
 
 # What must be refused

@@ -9,10 +9,9 @@ Left to others: whether the ports are free and the peers exist (Ansible's prefli
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_type_hints
 
 import msgspec
 import yaml
@@ -27,6 +26,7 @@ __all__ = [
     "Config",
     "Files",
     "Health",
+    "Keys",
     "Listen",
     "Memory",
     "Messages",
@@ -35,6 +35,7 @@ __all__ = [
     "Shared",
     "Ssh",
     "Stop",
+    "Tls",
     "load_config",
 ]
 
@@ -43,11 +44,23 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
+_FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+_Pin = Annotated[str, msgspec.Meta(pattern=r"^(file|sha256:[0-9a-f]{64})\Z")]
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the node shows over TLS: files in ``etc/keys/tls``, the same one for both where `outlast keys tls` makes it."""
+
+    certificate: _FileName = "node.pem"
+    key: _FileName = "node.pem"
+
+
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where this node takes messages."""
+    """Where this node takes messages; with ``tls``, over TLS only."""
 
     host: Annotated[str, msgspec.Meta(min_length=1)]
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    tls: Tls | None = None
 
 
 class Ssh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,10 +72,14 @@ class Ssh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where another node takes messages."""
+    """Where another node takes messages.
 
-    url: Annotated[str, msgspec.Meta(pattern=r"^http://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\Z")]
+    ``pin``, with https only: the SHA-256 of the certificates it may show, or ``file``: ``etc/keys/tls/PEER.pin`` has them.
+    """
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\Z")]
     ssh: Ssh | None = None
+    pin: _Pin | Annotated[list[_Pin], msgspec.Meta(min_length=1)] | None = None
 
 
 class Agent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,11 +100,22 @@ class Messages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_limit: str = "256KiB"
     tolerance: str = "5m"
     rate: Positive = 10
+    control_rate: Positive = 60
     rate_window: str = "1m"
     connect_timeout: str = "5s"
     total_timeout: str = "20s"
     keep: str = "7d"
     busy_for: str = "5s"
+    outbox_limit: str = "64MiB"
+    audit_keep: str = "180d"
+    audit_most: Positive = 200_000
+
+
+class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What signs: HMAC (shared secrets) or Ed25519 (peers hold the public half), and how old the own key may become."""
+
+    kind: Literal["hmac", "ed25519"] = "hmac"
+    rotate_after: str = "90d"
 
 
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,6 +189,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agent: Agent
     peers: dict[Name, Peer] = {}
     messages: Messages = Messages()
+    keys: Keys = Keys()
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
     health: Health = Health()
@@ -175,6 +204,7 @@ _SIZES = {
     ("agent", "stdout_limit"),
     ("agent", "artifact_limit"),
     ("messages", "body_limit"),
+    ("messages", "outbox_limit"),
     ("files", "size_limit"),
     ("memory", "daily_limit"),
     ("clean", "artifacts_budget"),
@@ -188,6 +218,8 @@ _DURATIONS = {
     ("messages", "total_timeout"),
     ("messages", "keep"),
     ("messages", "busy_for"),
+    ("messages", "audit_keep"),
+    ("keys", "rotate_after"),
     ("retry", "base"),
     ("retry", "max"),
     ("breaker", "cooldown"),
@@ -258,29 +290,20 @@ def _check_sense(config: Config) -> None:
     for name, peer in config.peers.items():
         if not 1 <= int(peer.url.rpartition(":")[2]) <= 65535:
             raise ConfigError(f"peers.{name}.url", "no such port", "write a port from 1 to 65535")
+        if peer.url.startswith("https:") and not peer.pin:
+            mend = "write its sha256:… (there: outlast keys tls), or file"
+            raise ConfigError(f"peers.{name}.pin", "no certificate is pinned for https", mend)
+        if peer.pin and not peer.url.startswith("https:"):
+            raise ConfigError(f"peers.{name}.url", "a pinned certificate and no TLS", "write https://, or remove pin")
     if duration(config.retry.base) > duration(config.retry.max):
         raise ConfigError("retry.base", "longer than retry.max", "make base the shorter of the two")
 
 
-_SECTIONS: dict[str, type[msgspec.Struct]] = {
-    "listen": Listen,
-    "agent": Agent,
-    "peers": Peer,
-    "peers.ssh": Ssh,
-    "messages": Messages,
-    "retry": Retry,
-    "breaker": Breaker,
-    "health": Health,
-    "files": Files,
-    "memory": Memory,
-    "shared": Shared,
-    "clean": Clean,
-    "stop": Stop,
-}
-
-
 def _fields(path: str) -> tuple[str, ...]:
-    return _SECTIONS.get(path, _SECTIONS.get(path.split(".")[0], Config)).__struct_fields__
+    """What a section of node.yml may hold, for who misspelt it."""
+    hints = {**get_type_hints(Config), "listen.tls": Tls, "peers": Peer, "peers.ssh": Ssh}
+    section: type[msgspec.Struct] = hints.get(path) or hints.get(path.split(".")[0]) or Config
+    return section.__struct_fields__
 
 
 def _explain(text: str) -> ConfigError:
@@ -288,13 +311,19 @@ def _explain(text: str) -> ConfigError:
     wrong, _, where = text.partition(" - at ")
     path = where.strip("`").removeprefix("$").replace("[...]", "").strip(".")
     if unknown := re.search(r"unknown field `(.+?)`", wrong):
+        import difflib
+
         close = difflib.get_close_matches(unknown[1], _fields(path), 1)
         mend = f"did you mean {close[0]}?" if close else f"known here: {', '.join(_fields(path))}"
         return ConfigError(".".join(p for p in (path, unknown[1]) if p), "unknown field", mend)
     if missing := re.search(r"missing required field `(.+?)`", wrong):
         return ConfigError(".".join(p for p in (path, missing[1]) if p), "it is missing", "add it")
     if "matching regex" in wrong and path.startswith("peers") and "http" in wrong:
-        return ConfigError(path, "not where a node listens", "write http://HOST:PORT")
+        return ConfigError(path, "not where a node listens", "write http://HOST:PORT, or https://HOST:PORT and pin")
+    if "matching regex" in wrong and path.startswith("peers.pin"):
+        return ConfigError(path, "not the SHA-256 of a certificate", "write sha256: and 64 hex digits, or file")
+    if "matching regex" in wrong and path.startswith("listen.tls"):
+        return ConfigError(path, "not the name of a file in etc/keys/tls", "write a plain name, without folders")
     if "matching regex" in wrong and path.startswith("peers.ssh"):
         return ConfigError(path, "not a host or user that ssh takes", "write a plain name or address")
     if "matching regex" in wrong:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from outlast.core.ids import UNIT
+from outlast.core.plainjson import to_json
 from outlast.errors import BadInput, OutlastError, PeerError
 from outlast.net.http import Request, Response
 
 if TYPE_CHECKING:
     from outlast.node import Node
 
-__all__ = ["Control", "HandoffOrder", "Order", "carry_out", "node_orders"]
+__all__ = ["Control", "Emergency", "HandoffOrder", "NoteOrder", "Order", "carry_out", "node_orders"]
 
 Order = Callable[[bytes], Awaitable[object] | object]
 """Takes the JSON body of an order and returns what is answered, as plain values. Raises OutlastError."""
@@ -33,13 +34,31 @@ class HandoffOrder(msgspec.Struct, forbid_unknown_fields=True):
     task: Annotated[str, msgspec.Meta(min_length=1, max_length=16_384)]
 
 
+class NoteOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Let ``peer`` know ``text``, as ``unit``."""
+
+    unit: Annotated[str, msgspec.Meta(pattern=UNIT)]
+    peer: str
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+
+
 class _Ping(msgspec.Struct, forbid_unknown_fields=True):
     peer: str
+
+
+class _Trace(msgspec.Struct, forbid_unknown_fields=True):
+    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 
 
 class _Wait(msgspec.Struct, forbid_unknown_fields=True):
     unit: str
     seconds: Annotated[float, msgspec.Meta(ge=0, le=60)]
+
+
+class Emergency(msgspec.Struct, forbid_unknown_fields=True):
+    """Enter emergency mode, until a person ends it."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
 class _Resume(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,6 +116,14 @@ def node_orders(node: Node) -> dict[str, Order]:
     async def ping(body: bytes) -> object:
         return await node.ping(known_peer(msgspec.json.decode(body, type=_Ping).peer))
 
+    async def trace(body: bytes) -> object:
+        return await node.trace(msgspec.json.decode(body, type=_Trace).id)
+
+    def note(body: bytes) -> object:
+        order = msgspec.json.decode(body, type=NoteOrder)
+        node.notes.make(order.unit, known_peer(order.peer), order.text)
+        return {"unit": order.unit, "peer": order.peer}
+
     def handoff(body: bytes) -> object:
         order = msgspec.json.decode(body, type=HandoffOrder)
         node.handoffs.make(order.unit, known_peer(order.peer), order.task)
@@ -107,18 +134,26 @@ def node_orders(node: Node) -> dict[str, Order]:
         await node.handoffs.wait(order.unit, order.seconds)
         return told(order.unit)
 
+    def emergency(body: bytes) -> object:
+        node.health.declare(msgspec.json.decode(body, type=Emergency).reason)
+        return {"node": node.config.node, "mode": node.health.standing.mode}
+
     def resume(body: bytes) -> object:
         node.health.resume(msgspec.json.decode(body, type=_Resume).reason)
         return node.status()
 
     return {
         "status": lambda _: node.status(),
+        "channel": lambda _: node.channel(),
+        "trace": trace,
         "ping": ping,
         "handoff": handoff,
+        "note": note,
         "wait": wait,
+        "emergency": emergency,
         "resume": resume,
     }
 
 
 def _json(status: int, value: object) -> Response:
-    return Response(status, msgspec.json.encode(value), {"content-type": "application/json"})
+    return Response(status, to_json(value), {"content-type": "application/json"})

@@ -8,29 +8,24 @@ read (run/loaded), so that Ansible restarts it when something else lies on the d
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import contextlib
 import hashlib
 import os
 import signal
 import sys
 import time
-import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from outlast.clock import SystemClock
 from outlast.config import Config, load_config
-from outlast.errors import ConfigError, KeyFileError, OutlastError, UnreadableError
+from outlast.errors import ConfigError, DurabilityError, KeyFileError, OutlastError
 from outlast.home import Home
 from outlast.lock import held
-from outlast.node import Node
 from outlast.notify import Manager
 from outlast.store import durable
-from outlast.store.keyring import Keyring
-from outlast.stranded import Stranded
+from outlast.store.keyring import Keyring, outside_folder
 
 __all__ = ["CONFIGURATION", "main"]
 
@@ -51,19 +46,39 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _load(home: Home) -> tuple[Config, Keyring, dict[str, str]]:
-    """The configuration, the keys, and the digests of their files by path below the home."""
-    # Taken before the file is read: what is changed in between counts as not read, which costs one restart at worst.
-    files = {path: _digest(path) for path in (home.config, _TIME_ZONE)}
-    config = load_config(home.config)
-    files |= {path: _digest(path) for path in (home.keys / f"{name}.key" for name in (config.node, *config.peers))}
-    keyring = Keyring(home.keys, config.node, list(config.peers))
-    return config, keyring, {_told(path, home): digest for path, digest in files.items()}
+class _Loaded:
+    """run/loaded: the digests of what this process has read, by path below the home where a file lies in there."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._files: dict[str, str] = {}
+
+    def reading(self, *paths: Path) -> None:
+        """Called before these are read: what is changed in between counts as not read, which costs one restart at worst."""
+        for path in paths:
+            name = path.relative_to(self._home.root) if path.is_relative_to(self._home.root) else path
+            self._files[str(name)] = _digest(path)
+
+    def write(self) -> None:
+        """Write it down. Raises DurabilityError."""
+        read = {"pid": os.getpid(), "release": os.path.realpath(sys.prefix), "files": self._files}
+        durable.replace(self._home.loaded, msgspec.json.encode(read))
+
+    def changed(self, path: Path) -> None:
+        """What this process itself wrote it has read as well."""
+        self.reading(path)
+        # The change is made. Where this cannot be told, Ansible restarts a runtime that had no need of it.
+        with contextlib.suppress(DurabilityError):
+            self.write()
 
 
-def _told(path: Path, home: Home) -> str:
-    """A path as run/loaded has it: relative to the home where it lies in there."""
-    return str(path.relative_to(home.root) if path.is_relative_to(home.root) else path)
+def _keys(home: Home, config: Config, loaded: _Loaded) -> Keyring:
+    """Read the keys. The home must be held: a command may change them in the place of a runtime. Raises KeyFileError."""
+    files = [home.keys / f"{name}.key" for name in (config.node, *config.peers)]
+    loaded.reading(*files, *outside_folder(home.keys).glob("*.key"))
+    keyring = Keyring(home.keys, config.node, config.peers)
+    keyring.kept = loaded.changed
+    return keyring
 
 
 def _reopen(log: str) -> None:
@@ -75,19 +90,13 @@ def _reopen(log: str) -> None:
         os.close(fd)
 
 
-async def _serve(node: Node | Stranded, manager: Manager) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await node.run(stop, manager)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run a node in the foreground until a signal stops it. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m outlast.daemon", description="Run one Outlast node.")
-    parser.add_argument("--home", required=True, type=Path, help="the node's folder, with etc/node.yml")
-    home = Home(parser.parse_args(arguments).home.resolve())
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) != 2 or given[0] != "--home":
+        print("usage: python -m outlast.daemon --home HOME    (the folder that holds etc/node.yml)", file=sys.stderr)
+        return CONFIGURATION
+    home = Home(Path(given[1]).resolve())
     os.umask(0o077)
     began = time.monotonic()
     manager, log = Manager(os.environ), os.environ.pop("OUTLAST_LOG", "")
@@ -118,24 +127,36 @@ def _end_on_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def _speaks_tls(config: Config) -> bool:
+    return config.listen.tls is not None or any(peer.pin for peer in config.peers.values())
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """What is imported meanwhile does not find this module, and must be able to do without.
+
+    asyncio can do without ssl, and a node that does not use it is 2.5 MiB smaller.
+    """
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
 def _run(home: Home, manager: Manager) -> int:
     try:
-        config, keyring, files = _load(home)
+        loaded = _Loaded(home)
+        loaded.reading(home.config, _TIME_ZONE)
+        config = load_config(home.config)
         with held(home, _PATIENCE_S):
-            read = {"pid": os.getpid(), "release": os.path.realpath(sys.prefix), "files": files}
-            durable.replace(home.loaded, msgspec.json.encode(read))
-            node: Node | Stranded
-            try:
-                node = Node(config, home, keyring, SystemClock())
-            except UnreadableError as error:
-                # Ending would not tell anybody, and a start a moment later finds the same.
-                node = Stranded(config, home, str(error), SystemClock())
-            try:
-                asyncio.run(_serve(node, manager))
-            except Exception as error:
-                # What we did not foresee is kept for whoever mends it; the log of the service shows one line.
-                node.events.emit("node.crashed", error=repr(error), trace=traceback.format_exc())
-                raise
+            keyring = _keys(home, config, loaded)
+            if tls := config.listen.tls:
+                loaded.reading(home.tls / tls.certificate, home.tls / tls.key)
+            loaded.write()
+            with contextlib.nullcontext() if _speaks_tls(config) else _without("ssl"):
+                from outlast.serving import serve
+            serve(config, home, keyring, manager)
     except (ConfigError, KeyFileError) as error:
         print(f"outlast: {error}", file=sys.stderr, flush=True)
         return CONFIGURATION

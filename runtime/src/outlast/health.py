@@ -14,20 +14,18 @@ import contextlib
 import os
 from collections.abc import Callable
 
-import psutil
-
-from outlast.alerts import Alert, Alerts
+from outlast.alerts import Alert, Alerts, Urgency
 from outlast.clock import Clock, stamp
 from outlast.config import Config
 from outlast.core.cleaning import Disk
-from outlast.core.modes import Observed, Standing, Thresholds, decide, resume
+from outlast.core.modes import Observed, Standing, Thresholds, decide, declare, resume
 from outlast.core.record import one_line
-from outlast.core.state import MODE, RESUMED
+from outlast.core.state import EMERGENCY, MODE, RESUMED
 from outlast.errors import BadInput, DurabilityError, OutlastError, PeerError
 from outlast.home import Home
 from outlast.net.courier import Courier
 from outlast.quantity import duration, readable
-from outlast.store import durable, heartbeat
+from outlast.store import disk, durable, heartbeat
 from outlast.store.events import EventLog
 from outlast.store.memory import Memory
 from outlast.work.cleaning import Cleaner
@@ -36,7 +34,7 @@ __all__ = ["Health"]
 
 _AGAIN_S = 3600.0
 _CALM_CHECKS = 2
-_NO_ROOM, _NO_WRITE = "disk", "writes"
+_NO_ROOM, _NO_WRITE, _KEYS = "disk", "writes", "keys"
 
 
 class Health:
@@ -53,8 +51,12 @@ class Health:
         alive: Callable[[str], None],
         tidy: Callable[[], None],
         cleaner: Cleaner,
+        keys: Callable[[], tuple[Urgency, str] | None] = lambda: None,
     ) -> None:
-        """``alive(peer)`` is called when a peer answers (it is expected to call ``heard``), ``tidy()`` at each check."""
+        """``alive(peer)`` is called when a peer answers (it is expected to call ``heard``), ``tidy()`` at each check.
+
+        ``keys()`` says what a person must be told of the node's keys, if anything.
+        """
         cause = tuple(filter(None, (memory.state.emergency, _marked(home))))
         self.standing = Standing("emergency", cause, cause) if cause else Standing()
         self._told = self._in_words()
@@ -67,6 +69,7 @@ class Health:
         self._alive = alive
         self._tidy = tidy
         self._cleaner = cleaner
+        self._keys = keys
         self._alerts = Alerts(events, clock)
         self._failed = DurabilityError.raised
         self._cleaned: float | None = None
@@ -158,7 +161,7 @@ class Health:
     def check(self) -> None:
         """Look once, and change the mode if that is what follows."""
         now = self._clock.monotonic()
-        usage = psutil.disk_usage(str(self._home.workspace))
+        usage = disk.usage(self._home.workspace)
         self.disk = usage.percent
         try:
             maintenance = heartbeat.asks_maintenance(self._home.heartbeat)
@@ -167,12 +170,29 @@ class Health:
         seen = Observed(self.disk, {peer: now - at for peer, at in self._heard.items()}, maintenance)
         self._watch_room(Disk(usage.free, 100.0 - self.disk))
         self._watch_writes()
+        self._watch_keys()
         self._enter(decide(self.standing, seen, self._limits))
         self._show()
 
     def begin(self) -> None:
         """Look for the first time, before anything is taken."""
         self.check()
+
+    def declare(self, reason: str) -> None:
+        """There is an emergency from now on, until a person ends it; a start in between begins in it.
+
+        Raises DurabilityError where it could not be written down at all: then it holds until the runtime ends.
+        """
+        reason = one_line(reason)
+        self.standing = declare(self.standing, reason)
+        self.check()
+        if reason in self._memory.state.emergency:
+            return
+        # The mode was an emergency before, is maintenance, or could not be written.
+        try:
+            self._memory.note(MODE, f"{EMERGENCY}{reason}")
+        except DurabilityError:
+            durable.replace(self._home.emergency, f"{reason}\n".encode())
 
     def resume(self, reason: str) -> None:
         """A person clears an emergency, for a reason that is kept. Raises BadInput where there is none, DurabilityError."""
@@ -193,6 +213,13 @@ class Health:
         elif self._cleaned is not None:
             left = f"only {readable(disk.free)} ({disk.percent:.1f} %) of the disk is free, after all was cleaned that may be"
             self._alerts.found(_NO_ROOM, "now", f"{left}; mend: `outlast clean` says what else can go")
+
+    def _watch_keys(self) -> None:
+        """The key that signs is to be changed, or there is none."""
+        if trouble := self._keys():
+            self._alerts.found(_KEYS, *trouble)
+        else:
+            self._alerts.gone(_KEYS)
 
     def _watch_writes(self) -> None:
         """Did a write fail anywhere since the last check, or would one fail now? Then until one works."""
@@ -223,7 +250,8 @@ class Health:
     def _in_words(self) -> str:
         """What HEARTBEAT.md says of the mode, as it was entered: figures that change would be written again and again."""
         mode, why = self.standing.mode, "; ".join(self.standing.reasons)
-        return "" if mode == "normal" else f"Outlast: {mode}, {why}"
+        mend = "; once that is mended: outlast resume --reason WHY" if mode == "emergency" else ""
+        return "" if mode == "normal" else f"Outlast: {mode}, {why}{mend}"
 
     def _show(self) -> None:
         """Our part of HEARTBEAT.md; nothing is written where it is right."""

@@ -42,6 +42,11 @@ class Home:
         return self.root / "etc" / "keys"
 
     @property
+    def tls(self) -> Path:
+        """The node's certificates with their keys, and a ``PEER.pin`` for each peer that listens over TLS."""
+        return self.keys / "tls"
+
+    @property
     def ssh_key(self) -> Path:
         """The node's own SSH key, for files."""
         return self.root / "etc" / "ssh" / "id_ed25519"
@@ -100,6 +105,11 @@ class Home:
     def logs(self) -> Path:
         """Events, a file a day."""
         return self.workspace / "logs"
+
+    @property
+    def audits(self) -> Path:
+        """Reports on what was accepted of a sender: ``DAY-AGENT-N.md``."""
+        return self.workspace / "audits"
 
     @property
     def ledger(self) -> Path:

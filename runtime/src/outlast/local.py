@@ -8,21 +8,28 @@ Left to others: the network, tasks and agents (node), each part's own rules.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from outlast.clock import Clock
 from outlast.config import Config, Name
-from outlast.control import Order
+from outlast.control import Emergency, Order
+from outlast.core.findings import Finding
+from outlast.core.record import one_line
+from outlast.core.state import EMERGENCY, MODE
 from outlast.errors import BadInput
 from outlast.home import Home
 from outlast.messages import UnitName
 from outlast.quantity import size
 from outlast.store import durable
 from outlast.store.events import EventLog
+from outlast.store.keyring import Keyring
 from outlast.store.ledger import Ledger
 from outlast.store.memory import Memory
 from outlast.work.cleaning import Cleaner
 from outlast.work.doctor import Doctor
+from outlast.work.keys import Keys
 from outlast.work.shared import Shared
 from outlast.work.steps import Steps
 
@@ -37,13 +44,17 @@ class _Fetched(msgspec.Struct, forbid_unknown_fields=True):
 class Local:
     """The parts of one node that need no peer."""
 
-    def __init__(self, config: Config, home: Home, clock: Clock) -> None:
-        """Open what is on the disk. Raises DurabilityError; ConfigError for another node's home."""
+    def __init__(self, config: Config, home: Home, clock: Clock, keyring: Keyring | None = None) -> None:
+        """Open what is on the disk. Raises DurabilityError; ConfigError for another node's home.
+
+        Without ``keyring`` the keys are read by the first order that needs them.
+        """
         for folder in (home.workspace, home.logs, home.artifacts):
             durable.make_dir(folder, mode=durable.SHARED_FOLDER)
         for folder in (home.tasks, home.trash, home.agents):
             durable.make_dir(folder)
         self._home = home
+        self._node = config.node
         self._daily_limit = size(config.memory.daily_limit)
         self.events = EventLog(home.logs, config.node, clock)
         self.ledger = Ledger(home.ledger, home.trash, clock, begun=home.owner.exists() or home.state_file.exists())
@@ -51,16 +62,29 @@ class Local:
         self.cleaner = Cleaner(home, config, self.memory, self.events, clock)
         self.shared = Shared(home, config, clock, self.memory.note, self.events)
         self.steps = Steps(home, config, self.memory, self.events, clock)
-        self.doctor = Doctor(home, config, self.memory, self.ledger, self.events, clock, self.shared.check)
+        self.keys = Keys(home, config, self.events, clock, keyring)
+        self.doctor = Doctor(home, config, self.memory, self.ledger, self.events, clock, self._findings)
         self.orders: dict[str, Order] = {
             **self.cleaner.orders(),
             **self.shared.orders(),
             **self.steps.orders(),
             **self.doctor.orders(),
+            **self.keys.orders(),
+            "emergency": self._emergency,
             "fetched": self._fetched,
         }
         self.doctor.at_start()
         self.doctor.take(self.steps.recover())
+
+    def _findings(self) -> Iterable[Finding]:
+        yield from self.shared.check()
+        yield from self.keys.check()
+
+    def _emergency(self, body: bytes) -> object:
+        """With the runtime dead: its next start is one into an emergency."""
+        reason = msgspec.json.decode(body, type=Emergency).reason
+        self.memory.note(MODE, f"{EMERGENCY}{one_line(reason)}")
+        return {"node": self._node, "mode": "emergency"}
 
     def _fetched(self, body: bytes) -> object:
         """An artifact of a peer's came in beside us (outlast.files): STATE counts it, and a start does not take it for ours."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from outlast.core import strictjson
 from outlast.core.crdt import Entry, Holding
 from outlast.core.ids import UNIT
 from outlast.core.state import Verdict
@@ -21,18 +22,25 @@ from outlast.core.state import Verdict
 __all__ = [
     "ArtifactFile",
     "Envelope",
+    "Event",
     "Message",
+    "Note",
     "Ping",
     "Reply",
     "Result",
     "Share",
     "Task",
+    "Trace",
+    "Traced",
     "UnitName",
     "decode",
+    "decode_event",
     "sealed",
 ]
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=16_384)]
+# It goes whole into the journal, which agents read at their owner's cost.
+NoteText = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Short = Annotated[str, msgspec.Meta(max_length=512)]
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16,32}\Z")]
 UnitName = Annotated[str, msgspec.Meta(pattern=UNIT)]
@@ -82,7 +90,27 @@ class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="share"
                 raise ValueError(wrong)
 
 
-Message = Ping | Task | Result | Share
+class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="note"):
+    """Know this. It goes into the journal (work.notes); nobody answers it with work."""
+
+    text: NoteText
+
+
+class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="trace"):
+    """What do you know of this message, unit or trace? Answered at once, signed; not counted in the channel."""
+
+    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+
+
+class Traced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that a node knows of what was asked for: when (seconds since 1970), where, and what, on one line."""
+
+    at: float
+    node: Annotated[str, msgspec.Meta(max_length=32)]
+    what: Short
+
+
+Message = Ping | Task | Result | Share | Note | Trace
 
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sender": "from"}):
@@ -103,8 +131,8 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """The signed answer to a message.
 
     ``status`` is that of HTTP, which nobody signs; ``retry_after`` is in seconds; ``now`` is the answering node's clock,
-    seconds since 1970; ``holding`` answers a Share that was taken. What has its default is left out, so that older nodes,
-    which refuse fields that they do not know, take the answers to what they sent.
+    seconds since 1970; ``holding`` answers a Share that was taken, ``trace`` a Trace. What has its default is left out, so
+    that older nodes, which refuse fields that they do not know, take the answers to what they sent.
     """
 
     node: str
@@ -113,6 +141,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     reason: str = ""
     retry_after: int = 0
     holding: Holding | None = None
+    trace: Annotated[tuple[Traced, ...], msgspec.Meta(max_length=200)] = ()
 
     @property
     def accepted(self) -> bool:
@@ -120,14 +149,38 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return 200 <= self.status < 300
 
 
+class _Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    text: NoteText
+
+
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an outside service says, as Standard Webhooks has it; ``timestamp`` is the service's, and nothing hangs on it."""
+
+    type: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9._-]{0,63}\Z")]
+    timestamp: Annotated[str, msgspec.Meta(max_length=64)]
+    data: _Said
+
+
 _decoder = msgspec.json.Decoder(Envelope)
+_event_decoder = msgspec.json.Decoder(Event)
+_T = TypeVar("_T")
 
 
 def decode(body: bytes) -> Envelope:
-    """Read a body. Raises msgspec.ValidationError or msgspec.DecodeError, both below msgspec.MsgspecError."""
+    """Read a peer's body, strictly (core.strictjson). Raises msgspec.MsgspecError."""
+    return _strictly(_decoder, body)
+
+
+def decode_event(body: bytes) -> Event:
+    """Read an outside service's body, as strictly. Raises msgspec.MsgspecError."""
+    return _strictly(_event_decoder, body)
+
+
+def _strictly(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
-        return _decoder.decode(body)
-    except (UnicodeDecodeError, RecursionError) as error:
+        strictjson.check(body)
+        return decoder.decode(body)
+    except strictjson.NotStrict as error:
         raise msgspec.DecodeError(str(error)) from error
 
 

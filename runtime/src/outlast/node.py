@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,24 +21,26 @@ from outlast import __version__
 from outlast.clock import Clock, iso
 from outlast.config import Config
 from outlast.control import Control, Order, node_orders
-from outlast.core.crdt import Holding
 from outlast.core.state import State, Verdict
 from outlast.errors import DurabilityError, OutlastError
 from outlast.health import Health
 from outlast.home import Home
 from outlast.local import Local
-from outlast.messages import Envelope, Result, Share, Task
+from outlast.messages import Envelope, Result, Share, Task, Trace
 from outlast.net.courier import Courier
 from outlast.net.exchange import Exchange
 from outlast.net.http import HttpLimits
-from outlast.net.ingress import Busy, Ingress
+from outlast.net.ingress import Ingress
+from outlast.net.intake import Busy, Effect, spans
 from outlast.net.outbox import Outbox
 from outlast.net.server import HttpServer
+from outlast.net.tls import server_context
 from outlast.notify import Manager
 from outlast.quantity import duration, size
 from outlast.store import merges
 from outlast.store.keyring import Keyring
 from outlast.work.handoffs import Handoffs
+from outlast.work.notes import Noted, Notes
 from outlast.work.tasks import Tasks
 
 __all__ = ["Node"]
@@ -57,9 +60,10 @@ class Node:
         self._clock = clock
         self._since = clock.time()
         self._stopping = False
-        self._local = Local(config, home, clock)
+        self._local = Local(config, home, clock, keyring)
         self.events, self._ledger, self._memory = self._local.events, self._local.ledger, self._local.memory
-        self._courier = Courier(config, keyring, self._ledger, clock)
+        self._courier = Courier(config, keyring, self._ledger, clock, home.tls)
+        self._local.keys.drained = self._courier.drained
         self._outboxes = {
             peer: Outbox(peer, config, self._ledger, self._courier, self.events, clock, random.uniform, self._given_up)
             for peer in config.peers
@@ -70,7 +74,8 @@ class Node:
             for peer in config.peers
         }
         self._shared.changed = self._tell_peers
-        self.handoffs = Handoffs(config.node, home.handoffs, self._memory, self._ledger, self.events, clock, self._wake)
+        self.handoffs = Handoffs(config, home.handoffs, self._memory, self._ledger, self.events, clock, self._wake)
+        self.notes = Notes(config, self._memory, self._ledger, self.events, clock, self._wake)
         self._tasks = Tasks(config, home, self._memory, self._ledger, self.events, clock, self._wake, self._about_node)
         self.health = Health(
             config,
@@ -82,6 +87,7 @@ class Node:
             self.heard,
             self._tidy,
             self._local.cleaner,
+            self._local.keys.trouble,
         )
         self.orders: dict[str, Order] = {**self._local.orders, **node_orders(self)}
         self._ingress = Ingress(config, keyring, self._ledger, self, self.events, clock)
@@ -109,7 +115,8 @@ class Node:
         limits = HttpLimits(body_bytes=size(self.config.messages.body_limit))
         outside = HttpServer(self._ingress, limits, on_error=self._broke)
         inside = HttpServer(Control(self.orders), _CONTROL, on_error=self._broke)
-        await outside.start_tcp(self.config.listen.host, self.config.listen.port)
+        listen = self.config.listen
+        await outside.start_tcp(listen.host, listen.port, server_context(self.home.tls, listen.tls))
         try:
             await inside.start_unix(str(self.home.socket))
             self.events.emit("node.started", version=__version__, pid=os.getpid(), port=self.config.listen.port)
@@ -165,20 +172,30 @@ class Node:
                 "node.stopped", returned=returned, seconds=round(self._clock.monotonic() - began, 3), pid=os.getpid()
             )
 
-    def accept(self, envelope: Envelope) -> Holding | None:
+    def accept(self, envelope: Envelope) -> Effect:
         """Take a message that has passed the door. Raises Busy, BadInput or DurabilityError."""
         message = envelope.message
         if isinstance(message, Task):
             if reasons := self.reasons():
                 raise Busy(reasons[0])
             self._tasks.accept(envelope, message)
-        elif isinstance(message, Result):
+            return Effect(message.unit)
+        if isinstance(message, Result):
             self.handoffs.confirmed(envelope.sender, message)
-        elif isinstance(message, Share):
+            return Effect(message.unit)
+        if isinstance(message, Share):
             holding = self._shared.take(message.holding, message.entries, whole=message.whole)
             self._exchanges[envelope.sender].told(message.holding)
-            return holding
-        return None
+            return Effect(spans(message.entries), holding=holding)
+        if isinstance(message, Trace):
+            from outlast.work.tracing import for_peer
+
+            return Effect(message.id, trace=for_peer(self.home, self.config.node, envelope.sender, message.id))
+        return Effect()
+
+    def note(self, notes: Sequence[Noted]) -> list[str]:
+        """Take notes that have passed the door; returns what they are called. Raises DurabilityError."""
+        return self.notes.take(notes)
 
     def heard(self, peer: str) -> None:
         """A peer gave a sign of life: what waits for it is sent."""
@@ -206,6 +223,23 @@ class Node:
         answer = await self._courier.ping(peer)
         self.heard(peer)
         return {"peer": peer, "ok": True, "ms": round(answer.seconds * 1000, 2), "skew_s": round(answer.skew, 3)}
+
+    async def trace(self, name: str) -> dict[str, Any]:
+        """What each peer knows of a message, unit or trace."""
+        from outlast.net.inquiry import inquire
+
+        return {"peers": await inquire(self._courier, self.config.node, self.config.peers, name)}
+
+    def channel(self) -> dict[str, Any]:
+        """What ``outlast channel --json`` prints. Raises DurabilityError."""
+        skew = self._courier.skew
+        return {
+            "node": self.config.node,
+            "channels": {
+                peer: {**self._channel(peer), **outbox.report(), "skew_s": skew[peer]}
+                for peer, outbox in self._outboxes.items()
+            },
+        }
 
     def status(self) -> dict[str, Any]:
         """What ``outlast status --json`` prints."""
@@ -247,9 +281,8 @@ class Node:
         }
 
     def _services(self) -> dict[str, str]:
-        agent = (
-            "missing" if "agent command missing" in self.reasons() else "working" if self._tasks.running else "ready"
-        )
+        missing = "agent command missing" in self.reasons()
+        agent = "missing" if missing else "working" if self._tasks.running else "ready"
         return {"ingress": "up", "outbox": "up", "agent": agent}
 
     def _about_node(self) -> dict[str, object]:
@@ -262,6 +295,7 @@ class Node:
 
     def _channel(self, peer: str) -> dict[str, Any]:
         channel, outbox = self._ledger.channel(peer), self._outboxes[peer]
+        trouble = outbox if outbox.last_error else self._exchanges[peer]
         return {
             "sent": channel.sent,
             "received": channel.received,
@@ -271,7 +305,8 @@ class Node:
             "last_received": channel.last_received and iso(channel.last_received),
             "breaker": outbox.breaker.status,
             "queued": self._ledger.queued(peer),
-            "last_error": outbox.last_error or self._exchanges[peer].last_error,
+            "last_error": trouble.last_error,
+            "last_error_at": trouble.last_error and iso(trouble.error_at),
         }
 
     def _wake(self, peer: str) -> None:
@@ -299,6 +334,8 @@ class Node:
         kind, _, unit = msg_id.partition("_")
         if kind == "task":
             self.handoffs.undeliverable(unit, verdict, why)
+        elif kind == "note":
+            self.notes.undeliverable(unit, peer, why)
         else:
             self._memory.recovered(unit, f"its result could not be told to {peer}: {why}")
 

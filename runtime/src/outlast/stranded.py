@@ -22,6 +22,7 @@ from outlast.errors import DurabilityError
 from outlast.home import Home
 from outlast.net.http import HttpLimits, Request, Response
 from outlast.net.server import HttpServer
+from outlast.net.tls import server_context
 from outlast.notify import Manager
 from outlast.quantity import size
 from outlast.store import durable, heartbeat
@@ -29,7 +30,7 @@ from outlast.store.events import EventLog
 
 __all__ = ["Stranded"]
 
-_MEND = "mend that, then ansible-playbook playbooks/recover-state.yml"
+_MEND = "mend that, then ansible-playbook playbooks/recover-state.yml, then outlast resume --reason WHY"
 _LATER = {"retry-after": "60"}
 
 
@@ -55,7 +56,8 @@ class Stranded:
         outside = HttpServer(self._outside, HttpLimits(body_bytes=size(self._config.messages.body_limit)))
         inside = HttpServer(self._inside, HttpLimits(body_bytes=256 << 10))
         try:
-            await outside.start_tcp(self._config.listen.host, self._config.listen.port)
+            listen = self._config.listen
+            await outside.start_tcp(listen.host, listen.port, server_context(self._home.tls, listen.tls))
             await inside.start_unix(str(self._home.socket))
             manager.ready("emergency: the memory cannot be read")
             waiting = asyncio.create_task(stop.wait())

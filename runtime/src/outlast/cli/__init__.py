@@ -35,6 +35,12 @@ def main() -> None:
         code = 130
     except KeyboardInterrupt:
         code = 130
+    except click.exceptions.NoArgsIsHelpError as wrong:
+        context = wrong.ctx or click.get_current_context()
+        names = (
+            ", ".join(context.command.list_commands(context)) if isinstance(context.command, click.Group) else "more"
+        )
+        code, error = 2, BadInput("usage", "a command is missing", f"one of {names}: see {context.command_path} --help")
     except click.UsageError as wrong:
         usage = wrong.ctx.command_path if wrong.ctx else "outlast"
         code, error = 2, BadInput("usage", wrong.format_message().rstrip("."), f"see {usage} --help")

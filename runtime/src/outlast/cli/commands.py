@@ -15,7 +15,7 @@ from click.shell_completion import get_completion_class
 
 from outlast import __version__
 from outlast.cli.common import Where, as_json, emit, fits
-from outlast.cli.show import event_line, status_lines, tell
+from outlast.cli.show import event_line, status_lines, tell, whose
 from outlast.cli.tail import follow
 from outlast.cli.talk import NotRunning, order
 from outlast.core.ids import new_unit
@@ -33,13 +33,19 @@ _EPILOG = (
 
 # Commands that live in modules of their own, imported when they are used: each import costs whoever types another one.
 _ELSEWHERE: dict[str, str] = {
+    "audit": "outlast.cli.audit:audit",
+    "channel": "outlast.cli.channel:channel",
     "clean": "outlast.cli.clean:clean",
     "doctor": "outlast.cli.doctor:doctor",
+    "emergency": "outlast.cli.emergency:emergency",
+    "keys": "outlast.cli.keys:keys",
     "merge-driver": "outlast.cli.merge:merge_driver",
+    "note": "outlast.cli.note:note",
     "facts": "outlast.cli.shared:facts",
     "recover": "outlast.cli.doctor:recover",
     "state": "outlast.cli.shared:state",
     "step": "outlast.cli.steps:step",
+    "trace": "outlast.cli.trace:trace",
 }
 
 
@@ -193,7 +199,7 @@ def _ended(found: dict[str, Any], peer: str, as_json: bool, no_wait: bool) -> in
 @as_json
 @click.pass_obj
 def show(where: Where, unit: str, as_json: bool) -> int:
-    """Show what became of a task or a hand-off.
+    """Show what became of a task, a hand-off or a step.
 
     UNIT is its name, as `outlast handoff` said it: `outlast show coz-d1zkffdmvrmx`. Exit code 1 when it failed, 4 while it
     is open.
@@ -202,8 +208,7 @@ def show(where: Where, unit: str, as_json: bool) -> int:
     if as_json:
         emit(found)
     else:
-        direction = "from" if found["kind"] == "task" else "to"
-        tell(f"{unit} {direction} {found['peer']}, since {found['since']}: {found['what']}")
+        tell(f"{unit} {whose(found)}, since {found['since']}: {found['what']}")
         tell(f"{found['status']}{': ' if found['detail'] else ''}{found['detail']} {found['ended']}".rstrip())
     return {"open": 4, "done": 0}.get(found["status"], 1)
 
@@ -260,7 +265,12 @@ def resume(where: Where, reason: str, as_json: bool) -> int:
     if as_json:
         emit(found)
     else:
-        tell(f"{found['node']} is in mode {found['mode']}")
+        why = (
+            f" ({'; '.join(found['mode_reasons'])}): mend that, then resume again"
+            if found["mode"] == "emergency"
+            else ""
+        )
+        tell(f"{found['node']} is in mode {found['mode']}{why}", err=bool(why))
     return 0 if found["mode"] != "emergency" else 1
 
 
@@ -308,31 +318,6 @@ def config_check(where: Where, file: Path | None, as_json: bool) -> int:
         emit({"ok": True, "node": loaded.node})
     else:
         tell(f"the configuration of {loaded.node} is right")
-    return 0
-
-
-@outlast.group()
-def keys() -> None:
-    """Look after the keys."""
-
-
-@keys.command("init")
-@as_json
-@click.pass_obj
-def keys_init(where: Where, as_json: bool) -> int:
-    """Make the node's own key where there is none.
-
-    The secret is not shown.
-    """
-    from outlast.store.keyring import make_key, read_key
-
-    path = where.home.keys / f"{where.config.node}.key"
-    changed = make_key(path)
-    read_key(path)
-    if as_json:
-        emit({"changed": changed, "path": str(path)})
-    else:
-        tell(f"{'made' if changed else 'kept'} {path}")
     return 0
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
+from outlast.core.plainjson import to_json
 from outlast.errors import BadInput
 from outlast.home import Home, find_home
 
@@ -40,7 +40,7 @@ class Where:
 
 def emit(value: object) -> None:
     """Print one JSON document."""
-    click.echo(msgspec.json.encode(value).decode())
+    click.echo(to_json(value).decode())
 
 
 def fits(field: str, text: str, limit: int, mend: str) -> None:

@@ -72,8 +72,9 @@ def recover(where: Where, dry_run: bool, as_json: bool) -> int:
         with contextlib.nullcontext() if dry_run else held(home):
             done = rebuild.recover(home, node, SystemClock(), dry_run=dry_run)
     except HeldError as error:
-        mend = "stop it first; ansible-playbook playbooks/recover-state.yml stops it, rebuilds and starts it again"
-        raise BadInput("recover", error.wrong, mend) from error
+        mend = "stop it first: ansible-playbook playbooks/recover-state.yml stops it, rebuilds and starts it again"
+        pid = home.lock.read_text(encoding="utf-8", errors="replace").strip()
+        raise BadInput("recover", f"{node} is running, or a command works in its place (pid {pid})", mend) from error
     if as_json:
         emit(done)
     else:

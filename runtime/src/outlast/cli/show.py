@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ import click
 
 from outlast.core.record import one_line
 
-__all__ = ["ago", "event_line", "plain", "status_lines", "table", "tell"]
+__all__ = ["ago", "event_line", "plain", "status_lines", "table", "tell", "whose"]
 
 _SHOWN = 5
 
@@ -57,9 +57,8 @@ def status_lines(status: dict[str, Any], now: float) -> list[str]:
         told = [f"{count} {verdict}" for verdict, count in status[kind].items() if count or verdict == "open"]
         lines.append(f"  {kind}: {', '.join(told)}")
     for unit in status["open"][:_SHOWN]:
-        direction = "from" if unit["kind"] == "task" else "to"
-        lines.append(f"  open: {unit['unit']} {direction} {unit['peer']}, since {unit['since']}: {unit['what']}")
-        if unit["peer"] not in status["channels"]:
+        lines.append(f"  open: {unit['unit']} {whose(unit)}, since {unit['since']}: {unit['what']}")
+        if unit["peer"] and unit["peer"] not in status["channels"]:
             lines.append(f"    {unit['peer']} is not among the peers in node.yml")
     if len(status["open"]) > _SHOWN:
         lines.append("  and more are open: outlast status --json")
@@ -72,11 +71,16 @@ def status_lines(status: dict[str, Any], now: float) -> list[str]:
         lines += [f"  {line}" for line in table(rows)]
     for peer, channel in sorted(status["channels"].items()):
         if channel["last_error"]:
-            lines.append(f"  last trouble with {peer}: {channel['last_error']}")
+            lines.append(f"  trouble with {peer}, {ago(channel['last_error_at'], now)}: {channel['last_error']}")
     if status["recovered"]:
         lines.append("  recovered after a stop:")
         lines += [f"    {found['at']}  {found['unit']}: {found['what']}" for found in status["recovered"][-5:]]
     return lines
+
+
+def whose(unit: Mapping[str, Any]) -> str:
+    """For whom a unit of work is, or by whom."""
+    return {"task": f"from {unit['peer']}", "handoff": f"to {unit['peer']}"}.get(unit["kind"], "(a step of its own)")
 
 
 def event_line(entry: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from outlast.cli.show import tell
 from outlast.cli.talk import do
 from outlast.clock import SystemClock, stamp
 from outlast.core.promises import check_names, check_unit
+from outlast.core.record import one_line
 from outlast.errors import BadInput
 from outlast.home import Home
 from outlast.quantity import size
@@ -200,7 +201,7 @@ def _execute(home: Home, unit: str, command: tuple[str, ...], place: int, as_jso
             )
         except OSError as error:
             code = 127 if isinstance(error, FileNotFoundError) else 126
-            return code, f"{command[0]} could not be started: {error.strerror}"
+            return code, one_line(f"{command[0]} could not be started: {error.strerror}")
         child(process)
         code = process.wait()
     if code < 0:
@@ -268,7 +269,7 @@ def _said(found: dict[str, Any], as_json: bool, line: Callable[[dict[str, Any]],
 
 def _begun(found: dict[str, Any]) -> str:
     if found["status"] == "done":
-        return f"{found['unit']} is done already: workspace/artifacts/{found['unit']}/"
+        return f"{found['unit']} is done already: {_where(found)}"
     return f"{found['unit']} is begun{'' if found['changed'] else ' already'}: it makes {', '.join(found['artifacts'])}"
 
 
@@ -286,4 +287,13 @@ def _committed(found: dict[str, Any]) -> str:
     unit = found["unit"]
     if found["status"] != "done":
         return f"{unit} {found['status']}: {found['detail']}"
-    return f"{unit} is done{'' if found['changed'] else ' already'}: workspace/artifacts/{unit}/ has {found['detail']}"
+    has = f" has {found['detail']}" if found["published"] else ""
+    return f"{unit} is done{'' if found['changed'] else ' already'}: {_where(found)}{has}"
+
+
+def _where(found: dict[str, Any]) -> str:
+    place = f"workspace/artifacts/{found['unit']}/"
+    if found["published"]:
+        return place
+    mend = "look in var/trash, git or a backup, or do it again as another unit"
+    return f"it left {found['detail']}, and {place} is not there any more; {mend}"

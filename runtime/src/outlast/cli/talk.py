@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from outlast.core.plainjson import to_json
+from outlast.core.record import one_line
 from outlast.errors import BadInput, ControlError, HeldError, HttpError, PeerError
 from outlast.home import Home
 from outlast.net import client
@@ -64,12 +66,11 @@ def _here(home: Home, name: str, body: object) -> dict[str, Any]:
     os.umask(0o077)
     local = Local(load_config(home.config), home, SystemClock())
     try:
-        data = msgspec.json.encode(body) if body is not None else b""
-        answer = asyncio.run(carry_out(local.orders, name, data))
+        answer = asyncio.run(carry_out(local.orders, name, _encoded(body)))
     finally:
         local.close()
     # What the socket would have made of it.
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answer), type=dict)
+    plain: dict[str, Any] = msgspec.json.decode(to_json(answer), type=dict)
     return plain
 
 
@@ -81,17 +82,14 @@ def order(home: Home, name: str, body: object = None, *, seconds: float = 90.0) 
                 f"unix:{home.socket}",
                 "POST",
                 f"/{name}",
-                body=msgspec.json.encode(body) if body is not None else b"",
+                body=_encoded(body),
                 connect_s=5.0,
                 total_s=seconds,
                 response_bytes=_ANSWER_BYTES,
             )
         )
     except (PeerError, HttpError) as error:
-        raise NotRunning(
-            f"{home.node} is not running (or not as you): {error}; "
-            "wait a few seconds, it may be starting again; else run ansible-playbook site.yml"
-        ) from error
+        raise NotRunning(f"{home.node} is not running (or not as you): {error}; {_mend(home)}") from error
     try:
         answer: dict[str, Any] = msgspec.json.decode(response.body, type=dict)
     except msgspec.MsgspecError:
@@ -103,3 +101,24 @@ def order(home: Home, name: str, body: object = None, *, seconds: float = 90.0) 
     if response.status != 200:
         raise ControlError(str(answer.get("error", f"HTTP {response.status}")))
     return answer
+
+
+def _mend(home: Home) -> str:
+    """What to do about a node that does not answer: where its supervisord is gone it was stopped."""
+    if not (home.root / "etc" / "supervisord.conf").exists():
+        return "wait a few seconds, it may be starting again; where it was stopped, or stays away: ansible-playbook site.yml"
+    try:
+        os.kill(int((home.root / "run" / "supervisord.pid").read_text()), 0)
+    except (OSError, ValueError):
+        return "it is stopped; make up, or ansible-playbook site.yml, starts it"
+    return "wait a few seconds, it may be starting again; else run ansible-playbook site.yml"
+
+
+def _encoded(body: object) -> bytes:
+    """The body of an order. Raises BadInput where something that was typed is not UTF-8."""
+    if body is None:
+        return b""
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError as error:
+        raise BadInput("usage", f"{one_line(ascii(error.object), 60)} is not UTF-8", "write it in UTF-8") from None

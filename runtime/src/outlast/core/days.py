@@ -36,7 +36,8 @@ Digest = str
 
 # How a daily file says that records of it lie in an archive: see core.compaction.
 _MARKER = re.compile(
-    r"^- outlast: records \S+:\d+ to \d+ are in archive/(\S+\.md\.gz), sha256 ([0-9a-f]{64})$", re.MULTILINE | re.ASCII
+    r"^- outlast: records \S+:\d+ to \d+ are in archive/(\S+\.md\.gz), sha256 ([0-9a-f]{64})\r?$",
+    re.MULTILINE | re.ASCII,
 )
 
 

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
+from hashlib import blake2s
 
-__all__ = ["UNIT", "UNIT_TAIL", "message_id", "new_unit", "valid_unit"]
+__all__ = ["UNIT", "UNIT_TAIL", "made_at", "message_id", "new_unit", "note_unit", "valid_unit"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # What follows the node's name: a dash and twelve characters.
@@ -26,6 +27,23 @@ def valid_unit(text: str) -> bool:
     return re.fullmatch(UNIT, text) is not None
 
 
+def made_at(unit: str) -> float:
+    """When a unit's name says that it was made, in seconds since 1970. Raises ValueError for what is no unit's name."""
+    bits = 0
+    for character in unit[1 - UNIT_TAIL :]:
+        bits = bits << 5 | _ALPHABET.index(character)
+    return (bits >> 18) / 1000
+
+
 def message_id(unit: str, kind: str) -> str:
     """The idempotency key of the one message of this kind about a unit."""
     return f"{kind}_{unit}"
+
+
+def note_unit(sender: str, msg_id: str) -> str:
+    """Under which name the journal has a note: the one that its sender gave it, else one that its id leads to."""
+    kind, _, unit = msg_id.partition("_")
+    if kind == "note" and valid_unit(unit) and unit[:-UNIT_TAIL] == sender:
+        return unit
+    bits = int.from_bytes(blake2s(f"{sender} {msg_id}".encode(), digest_size=8).digest())
+    return "note-" + "".join(_ALPHABET[(bits >> shift) & 31] for shift in range(55, -1, -5))

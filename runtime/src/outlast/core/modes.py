@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["Mode", "Observed", "Standing", "Thresholds", "decide", "resume"]
+__all__ = ["Mode", "Observed", "Standing", "Thresholds", "decide", "declare", "resume"]
 
 Mode = Literal["normal", "degraded", "emergency", "maintenance"]
 _CALM_CHECKS = 2
@@ -67,6 +67,11 @@ def decide(before: Standing, seen: Observed, limits: Thresholds) -> Standing:
     if before.mode == "degraded" and calm < _CALM_CHECKS:
         return replace(before, emergency=(), calm=calm)
     return Standing("normal", (), (), calm)
+
+
+def declare(before: Standing, reason: str) -> Standing:
+    """A person, or what found a breach, says that there is an emergency. The next check shows it."""
+    return replace(before, emergency=tuple(dict.fromkeys((*before.emergency, reason))))
 
 
 def resume(before: Standing) -> Standing:

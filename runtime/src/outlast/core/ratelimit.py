@@ -1,10 +1,20 @@
-"""A token bucket: so many messages a window, in bursts up to the whole of it (spec.md, section 4)."""
+"""Token buckets: so many messages a window, in bursts up to the whole of it (spec.md, section 4).
+
+Each sender has a bucket a lane, and no lane takes from another's: what keeps the nodes in touch is never starved by work.
+A message's lane is told by its id, which is signed, so that it is known before its body is read; an id that claims a lane and
+brings something else is refused (net.ingress).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["Bucket", "take"]
+__all__ = ["Bucket", "Lane", "lane", "take"]
+
+Lane = Literal["work", "control", "shared"]
+
+_LANES: dict[str, Lane] = {"ping": "control", "trace": "control", "share": "shared"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +23,11 @@ class Bucket:
 
     tokens: float
     at: float
+
+
+def lane(kind: str) -> Lane:
+    """The lane of a message of this kind; of a message's id what stands before its first ``_`` tells the kind."""
+    return _LANES.get(kind, "work")
 
 
 def take(bucket: Bucket | None, now: float, rate: int, window: float) -> tuple[Bucket, float]:

@@ -2,9 +2,10 @@
 
 ``- 14:03:07 INTENT coz-1m5q8r2v7k3d from coz: host report [axiom:41 9c1d22ab]``
 
-Rules kept here: one record is one line; its checksum covers the day, the time, and everything before it, so that a
-record that was edited, torn, or moved to another day is noticed; anything that is not shaped like a record is people's
-or agents' own text, and none of our business. Every byte is read by agents whose owner pays for it, so a record is short.
+Rules kept here: one record is one line, however editors have it end; its checksum covers the day, the time, and everything
+before it, so that a record that was edited, torn, or moved to another day is noticed; anything that is not shaped like a
+record is people's or agents' own text, and none of our business. Every byte is read by agents whose owner pays for it, so a
+record is short.
 
 Left to others: where the lines are kept (store.journal), what a whole day says (core.days), what records mean (core.state).
 """
@@ -18,15 +19,15 @@ from hashlib import blake2s
 
 import msgspec
 
-__all__ = ["Damaged", "Record", "Step", "format_record", "is_torn", "one_line", "parse_day", "parse_line"]
+__all__ = ["WHAT_LIMIT", "Damaged", "Record", "Step", "format_record", "is_torn", "one_line", "parse_day", "parse_line"]
 
 # Digits are bounded: a number that somebody made up must not be one that int() refuses.
 _SHAPE = re.compile(
     r"^(?P<head>- (?P<time>\d\d:\d\d:\d\d) (?P<step>[A-Z]+) (?P<unit>[a-z0-9-]+) (?P<what>.*) "
-    r"\[(?P<agent>[a-z][a-z0-9-]*):(?P<seq>\d{1,18})) (?P<sum>[0-9a-f]{8})\]$",
+    r"\[(?P<agent>[a-z][a-z0-9-]*):(?P<seq>\d{1,18})) (?P<sum>[0-9a-f]{8})\]\r?$",
     re.ASCII | re.MULTILINE,
 )
-_WHAT_LIMIT = 160
+WHAT_LIMIT = 160
 
 
 class Step(StrEnum):
@@ -66,7 +67,7 @@ class Damaged(msgspec.Struct, frozen=True):
     seq: int = 0
 
 
-def one_line(text: str, limit: int = _WHAT_LIMIT) -> str:
+def one_line(text: str, limit: int = WHAT_LIMIT) -> str:
     """Make ``text`` fit for one line of at most ``limit`` characters: white space folded, control characters dropped."""
     if not text.isprintable() or "  " in text or text[:1] == " " or text[-1:] == " ":
         text = " ".join("".join(c if c.isprintable() else " " for c in text).split())

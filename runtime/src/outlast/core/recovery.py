@@ -32,6 +32,7 @@ from outlast.core.state import (
     fold_all,
     intent_phrase,
     shown_phrase,
+    tells,
     with_names,
 )
 from outlast.errors import BadInput
@@ -51,11 +52,14 @@ __all__ = [
     "plan_task",
     "rebuild",
     "reflected",
+    "vanished",
 ]
 
 Action = Literal["finish", "run", "close"]
 Moment = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT[0-9:.]{8,16}Z\Z")]
 # What a record's unit may be called; other names in artifacts/ are people's own.
+# Of 64-bit hashes; with as many as bits any difference would have an answer.
+_ABSENT = 40
 _UNIT = re.compile("[a-z0-9-]+")
 
 
@@ -187,10 +191,34 @@ def reflected(state: State, names: Iterable[str]) -> Present:
     return with_names(Present(), (name for name in names if name not in still_open) if still_open else names)
 
 
+def vanished(state: State, present: Present, names: Container[str]) -> tuple[str, ...]:
+    """The units that made artifacts which STATE reflects, and which are not among the ``names`` whose value is ``present``.
+
+    What cleaning took STATE does not reflect any more; which of the absent ones are in its value follows from the XOR of their
+    hashes, unless so many are absent that several answers fit: then none is named. Nothing is said of people's own files.
+    """
+    ended = (name for name, unit in state.units.items() if unit.status == "done" and unit.kind != "handoff")
+    absent = [name for name in ended if name not in names][-_ABSENT:]
+    # Gauss: for each highest bit a combination of hashes that has it, and whose they are.
+    basis: dict[int, tuple[int, int]] = {}
+
+    def reduced(value: int, whose: int) -> tuple[int, int]:
+        while value and value.bit_length() in basis:
+            other = basis[value.bit_length()]
+            value, whose = value ^ other[0], whose ^ other[1]
+        return value, whose
+
+    for number, name in enumerate(absent):
+        value, whose = reduced(int(with_names(Present(), (name,)).digest, 16), 1 << number)
+        basis[value.bit_length()] = value, whose
+    left, whose = reduced(int(state.artifacts.digest, 16) ^ int(present.digest, 16), 0)
+    return () if left else tuple(name for number, name in enumerate(absent) if whose >> number & 1)
+
+
 def correct(
     state: State, known: Container[str], names: Iterable[str], read: Callable[[str], Evidence | None]
 ) -> Correction:
-    """What the artifacts called ``names`` say that neither STATE nor the journal (which knows ``known``) does.
+    """What the artifacts called ``names`` say that neither STATE nor the journal (which ``tells`` of ``known``) does.
 
     ``read`` gives an artifact's evidence, None where there is none. It is called for names that are not known alone. Linear.
     """
@@ -230,7 +258,8 @@ def rebuild(
 
     def noted() -> Iterable[Record]:
         for record in records:
-            known.add(record.unit)
+            if tells(record):
+                known.add(record.unit)
             yield record
 
     state = fold_all(State(node=node), noted())

@@ -11,7 +11,7 @@ The ``what`` of a record is a fixed phrase, so that the journal alone can rebuil
 * CONFIRM ``VERDICT`` or ``VERDICT: DETAIL`` closes any of them; RECOVER ``TEXT`` tells what a start put right, and
   ``its artifact shows VERDICT; INTENT'S PHRASE`` is both at once for an artifact that no record knew;
 * NOTE about ``mode``: an emergency lasts, over restarts too, until a person is said to have ended it; about ``gap``:
-  ``38 to 41 lost …; git has it in 1a2b3c4``; about ``artifacts``: ``… only counted, up to MOMENT`` (ISO 8601, UTC).
+  see core.gaps; about ``artifacts``: ``… only counted, up to MOMENT`` (ISO 8601, UTC).
 
 Left to others: where STATE.json is kept (store.statefile), what is done about open units (core.recovery).
 """
@@ -26,6 +26,7 @@ from typing import Literal
 
 import msgspec
 
+from outlast.core.gaps import Gap, gaps_after
 from outlast.core.record import Record, Step, one_line
 from outlast.errors import BadInput
 
@@ -36,7 +37,6 @@ __all__ = [
     "KEEP",
     "MODE",
     "RESUMED",
-    "Gap",
     "Kind",
     "Present",
     "Recovered",
@@ -48,12 +48,12 @@ __all__ = [
     "counted_phrase",
     "fold",
     "fold_all",
-    "gap_phrase",
     "intent_phrase",
     "is_whole",
     "join",
     "phrase",
     "shown_phrase",
+    "tells",
     "with_names",
     "without",
 ]
@@ -68,7 +68,6 @@ _MORE = "…"
 _NAMES_LIMIT = 120
 _INTENT = re.compile(r"(?:(?P<way>from|to) (?P<peer>[a-z][a-z0-9-]*)|makes (?P<names>.+?)): (?P<text>.*)")
 _SHOWN = re.compile(r"its artifact shows (?P<verdict>[a-z ]+); (?P<intent>.*)")
-_GAP = re.compile(r"(?P<first>\d+) to (?P<last>\d+) lost(?:.*; git has it in (?P<git>[0-9a-f]{7,64})$)?.*")
 _COUNTED = re.compile(r".* only counted, up to (\S+)")
 
 Kind = Literal["task", "handoff", "step"]
@@ -109,14 +108,6 @@ class Recovered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: str
     what: str
     at: str
-
-
-class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Records ``first`` to ``last``, both included, are not in the journal; ``git`` is the commit that has them, or empty."""
-
-    first: int
-    last: int
-    git: str = ""
 
 
 class Present(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,10 +180,9 @@ def shown_phrase(verdict: Verdict, intent: str) -> str:
     return f"its artifact shows {verdict}; {intent}"
 
 
-def gap_phrase(first: int, last: int, where: str, git: str) -> str:
-    """What a NOTE about ``gap`` says. ``git``: the commit that has it; empty where none is known to."""
-    told = f"git has it in {git}" if git else "git does not have it"
-    return f"{first} to {last} lost {where}; {told}"
+def tells(record: Record) -> bool:
+    """Does the record say what its unit is? A CONFIRM, whose INTENT may be lost, says only how it ended."""
+    return record.step in {Step.INTENT, Step.NOTE} or (record.step is Step.RECOVER and bool(_SHOWN.match(record.what)))
 
 
 def counted_phrase(count: int, up_to: str) -> str:
@@ -228,7 +218,7 @@ class _Draft:
         self._units = dict(state.units)
         self._closed = dict(state.closed)
         self._recovered = deque(state.recovered, _KEEP_RECOVERED)
-        self._gaps = deque(state.gaps, _KEEP_GAPS)
+        self._gaps = state.gaps
         self._emergency, self._counted_to = state.emergency, state.counted_to
         # The names of the closed units, oldest first; looked up only where one is closed.
         self._shut: deque[str] | None = None
@@ -240,7 +230,7 @@ class _Draft:
             units=self._units,
             closed=self._closed,
             recovered=tuple(self._recovered),
-            gaps=tuple(self._gaps),
+            gaps=self._gaps,
             emergency=self._emergency,
             counted_to=self._counted_to,
         )
@@ -261,8 +251,8 @@ class _Draft:
                 self._emergency = record.what.removeprefix(EMERGENCY)
             elif record.what.startswith(RESUMED):
                 self._emergency = ""
-        elif record.unit == GAP and (found := _GAP.fullmatch(record.what)):
-            self._gaps.append(Gap(int(found["first"]), int(found["last"]), found["git"] or ""))
+        elif record.unit == GAP:
+            self._gaps = gaps_after(self._gaps, record.what)[-_KEEP_GAPS:]
         elif record.unit == ARTIFACTS and (found := _COUNTED.fullmatch(record.what)):
             self._counted_to = max(self._counted_to, found[1])
 

@@ -1,11 +1,12 @@
-"""Standard Webhooks 1.0.0, symmetric scheme (``v1``): signing and strict verification.
+"""Standard Webhooks 1.0.0, HMAC (``v1``) and Ed25519 (``v1a``): signing and strict verification.
 
 Rules kept here: only one spelling of every field is accepted, so that no two messages share a MAC and nothing is
-guessed; every accepted secret is compared with every signature, in constant time and without an early exit; only
-:class:`~outlast.errors.SignatureError` leaves this module, and no text of it holds a secret or what a stranger sent.
+guessed; every accepted secret is compared with every signature of its own kind, in constant time and without an early exit,
+so that a public key is never taken for a shared secret; only :class:`~outlast.errors.SignatureError` leaves this module, and
+no text of it holds a secret or what a stranger sent.
 
-Left to others: remembering ids (replay) for at least twice the tolerance, reading key files, and everything about the
-body. The three headers are all that is signed besides the body: whatever else matters belongs into the body.
+Left to others: remembering ids (replay) for at least twice the tolerance, which keys are accepted (core.keys), and
+everything about the body. The three headers are all that is signed besides it: whatever else matters belongs into the body.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from outlast.core import ed25519
+from outlast.core.keys import Secret, decode_base64, new_secret, parse_secret
 from outlast.errors import SignatureError
 
 __all__ = [
@@ -40,9 +43,8 @@ HEADER_SIGNATURE = "webhook-signature"
 MAX_ID_LENGTH = 64
 MAX_SIGNATURES = 8
 
+_LENGTHS = {"v1": hashlib.sha256().digest_size, "v1a": ed25519.SIGNATURE_BYTES}
 _HEADERS = (HEADER_ID, HEADER_TIMESTAMP, HEADER_SIGNATURE)
-_PREFIX = "whsec_"
-_MIN_KEY, _MAX_KEY = 24, 64
 _MAX_SIGNATURE_HEADER = 1024
 # No dot: "a" + "1.2" and "a.1" + "2" would be the same signed content.
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}")
@@ -50,22 +52,15 @@ _TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}")
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
-    """One shared key, 24 to 64 bytes. Its repr never shows it. Raises SignatureError on any other length."""
-
-    key: bytes = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if not _MIN_KEY <= len(self.key) <= _MAX_KEY:
-            raise SignatureError(f"a secret has {_MIN_KEY} to {_MAX_KEY} bytes, not {len(self.key)}")
-
-
-@dataclass(frozen=True, slots=True)
 class Signed:
-    """What a verified message's headers say: its id (also its nonce) and when it was signed, in whole Unix seconds."""
+    """What a verified message's headers say: its id (also its nonce) and when it was signed, in whole Unix seconds.
+
+    ``key`` is the id of the key that proved it.
+    """
 
     id: str
     timestamp: int
+    key: str
 
 
 def hmac_sha256(key: bytes, content: bytes) -> bytes:
@@ -73,28 +68,24 @@ def hmac_sha256(key: bytes, content: bytes) -> bytes:
     return hmac.digest(key, content, hashlib.sha256)
 
 
-def parse_secret(text: str) -> Secret:
-    """Read ``whsec_`` + canonical base64 of 24 to 64 bytes; nothing else, no white space. Raises SignatureError."""
-    if not text.startswith(_PREFIX):
-        raise SignatureError(f"a secret starts with {_PREFIX}")
-    return Secret(_base64(text[len(_PREFIX) :], "secret"))
-
-
-def new_secret(random_bytes: bytes) -> str:
-    """Write 24 to 64 bytes from a cryptographic source as ``whsec_...``. Raises SignatureError on any other length."""
-    return _PREFIX + base64.b64encode(Secret(random_bytes).key).decode("ascii")
-
-
 def sign(secrets: Sequence[Secret], msg_id: str, timestamp: int, body: bytes) -> str:
-    """Return the ``webhook-signature`` header: one ``v1`` signature per secret, in the order given.
+    """Return the ``webhook-signature`` header: one signature per secret, in the order given.
 
     ``timestamp`` is in whole Unix seconds. Raises SignatureError when there is no secret, when there are more than
-    MAX_SIGNATURES, or when :func:`verify` would refuse the id or the timestamp.
+    MAX_SIGNATURES, when one is only a public half, or when :func:`verify` would refuse the id or the timestamp.
     """
     if not 0 < len(secrets) <= MAX_SIGNATURES:
         raise SignatureError(f"a message is signed with 1 to {MAX_SIGNATURES} secrets, not {len(secrets)}")
     content = _content(msg_id, str(timestamp), body)
-    return " ".join("v1," + base64.b64encode(hmac_sha256(secret.key, content)).decode("ascii") for secret in secrets)
+    return " ".join(_signature(secret, content) for secret in secrets)
+
+
+def _signature(secret: Secret, content: bytes) -> str:
+    if secret.kind == "hmac":
+        return "v1," + base64.b64encode(hmac_sha256(secret.key, content)).decode("ascii")
+    if not secret.key:
+        raise SignatureError("a public half signs nothing")
+    return "v1a," + base64.b64encode(ed25519.sign(secret.key, content)).decode("ascii")
 
 
 def verify(
@@ -107,15 +98,19 @@ def verify(
     """
     msg_id, timestamp, signature = _three(headers)
     content = _content(msg_id, timestamp, body)
-    offered = _signatures(signature)
-    matched = False
+    macs, proofs = _signatures(signature)
+    matched: Secret | None = None
     for secret in secrets:
-        expected = hmac_sha256(secret.key, content)
-        for candidate in offered:
-            matched |= hmac.compare_digest(expected, candidate)
-    if not matched:
+        if secret.kind == "hmac":
+            expected = hmac_sha256(secret.key, content)
+            for mac in macs:
+                matched = secret if hmac.compare_digest(expected, mac) else matched
+        else:
+            for proof in proofs:
+                matched = secret if ed25519.verify(secret.public, content, proof) else matched
+    if matched is None:
         raise SignatureError("no signature matches")
-    signed = Signed(msg_id, int(timestamp))
+    signed = Signed(msg_id, int(timestamp), matched.id)
     # Asked this way round, a clock that is not a number refuses too.
     if not abs(now - signed.timestamp) <= tolerance_s:
         raise SignatureError(
@@ -145,35 +140,28 @@ def _content(msg_id: str, timestamp: str, body: bytes) -> bytes:
     return f"{msg_id}.{timestamp}.".encode("ascii") + body
 
 
-def _signatures(header: str) -> list[bytes]:
-    """The ``v1`` signatures of a header. Other versions are left out; one malformed ``v1`` refuses the whole."""
+def _signatures(header: str) -> tuple[list[bytes], list[bytes]]:
+    """The ``v1`` and the ``v1a`` signatures of a header.
+
+    Other versions are left out; one malformed signature of these two refuses the whole.
+    """
     if len(header) > _MAX_SIGNATURE_HEADER or not header.isascii():
         raise SignatureError(f"{HEADER_SIGNATURE} is not at most {_MAX_SIGNATURE_HEADER} ASCII characters")
     entries = header.split(" ")
     if len(entries) > MAX_SIGNATURES:
         raise SignatureError(f"{HEADER_SIGNATURE} has more than {MAX_SIGNATURES} signatures")
-    found = []
+    found: dict[str, list[bytes]] = {"v1": [], "v1a": []}
     for entry in entries:
         version, comma, text = entry.partition(",")
         if not comma:
             raise SignatureError(f"{HEADER_SIGNATURE} has an entry that is not version,signature")
-        if version == "v1":
-            mac = _base64(text, HEADER_SIGNATURE)
-            if len(mac) != hashlib.sha256().digest_size:
-                raise SignatureError(f"{HEADER_SIGNATURE} has a v1 signature that is not 32 bytes")
-            found.append(mac)
-    if not found:
-        raise SignatureError(f"{HEADER_SIGNATURE} has no v1 signature")
-    return found
-
-
-def _base64(text: str, what: str) -> bytes:
-    """Decode the one canonical spelling: padded, no white space, no stray last bits."""
-    try:
-        data = base64.b64decode(text, validate=True)
-    except ValueError:
-        # From None: the original error may quote the text, and a secret is among what is read here.
-        raise SignatureError(f"{what} is not base64") from None
-    if base64.b64encode(data).decode("ascii") != text:
-        raise SignatureError(f"{what} is not canonical base64")
-    return data
+        if version in _LENGTHS:
+            data = decode_base64(text, HEADER_SIGNATURE)
+            if len(data) != _LENGTHS[version]:
+                raise SignatureError(
+                    f"{HEADER_SIGNATURE} has a {version} signature that is not {_LENGTHS[version]} bytes"
+                )
+            found[version].append(data)
+    if not any(found.values()):
+        raise SignatureError(f"{HEADER_SIGNATURE} has no signature of a version that is known here")
+    return found["v1"], found["v1a"]

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 request to a peer, or to a node's own control socket: one connection, one answer.
+"""One HTTP/1.1 request to a peer, over TCP or TLS, or to a node's own control socket: one connection, one answer.
 
 Rules kept here: it ends within its time limits; the answer is bounded; no redirect is followed and no proxy asked;
 every failure is a PeerError (nobody there, or no whole answer in time) or an HttpError (an answer that we refuse); the
@@ -14,15 +14,18 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from outlast.errors import HttpError, PeerError
 from outlast.net.http import Response, ResponseReader, render_request
 
+if TYPE_CHECKING:
+    from outlast.net.tls import Pinned
+
 __all__ = ["request"]
 
 _ENDPOINT = re.compile(
-    r"http://(?P<host>[A-Za-z0-9._-]{1,253}|\[(?P<v6>[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?)\])"
+    r"http(?P<tls>s?)://(?P<host>[A-Za-z0-9._-]{1,253}|\[(?P<v6>[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?)\])"
     r":(?P<port>[1-9][0-9]{0,4})/?"
 )
 _HEADER_BYTES = 16384
@@ -39,18 +42,22 @@ async def request(
     connect_s: float,
     total_s: float,
     response_bytes: int = 1 << 20,
+    pinned: Pinned | None = None,
 ) -> Response:
     """Ask ``endpoint`` (``http://host:port``, ``http://[v6]:port`` or ``unix:/path``) and return its whole answer.
 
+    With ``https://`` ``pinned`` says which certificates may be shown there; it is for nothing else.
     ``connect_s`` limits the connecting alone, ``total_s`` the whole call, both in seconds; ``response_bytes`` limits
     the answer's body. Any final status is an answer, not an error. Raises PeerError or HttpError.
     """
-    host, port, socket_path = _parse(endpoint)
+    host, port, socket_path, tls = _parse(endpoint)
+    if tls != (pinned is not None):
+        raise PeerError("the endpoint is https:// without a pinned certificate, or has one without TLS")
     payload = render_request(method, _host_header(host, port), path, headers or {}, body)
     reader = ResponseReader(response_bytes, _HEADER_BYTES, _HEADER_COUNT, head=method == "HEAD")
     try:
         async with asyncio.timeout(total_s):
-            exchange = await _connect(endpoint, host, port, socket_path, reader, connect_s)
+            exchange = await _connect(endpoint, host, port, socket_path, reader, connect_s, pinned)
             return await exchange.run(payload)
     except TimeoutError:
         raise PeerError(f"{endpoint} did not answer within {total_s:g} s") from None
@@ -103,19 +110,48 @@ class _Exchange(asyncio.Protocol):
 
 
 async def _connect(
-    endpoint: str, host: str, port: int, socket_path: str | None, reader: ResponseReader, connect_s: float
+    endpoint: str,
+    host: str,
+    port: int,
+    socket_path: str | None,
+    reader: ResponseReader,
+    connect_s: float,
+    pinned: Pinned | None,
 ) -> _Exchange:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(connect_s):
             if socket_path is not None:
                 _, exchange = await loop.create_unix_connection(lambda: _Exchange(endpoint, reader), socket_path)
-            else:
+            elif pinned is None:
                 _, exchange = await loop.create_connection(lambda: _Exchange(endpoint, reader), host, port)
+            else:
+                exchange = await _connect_tls(endpoint, host, port, reader, pinned)
     except TimeoutError:
         raise PeerError(f"{endpoint} did not accept a connection within {connect_s:g} s") from None
     except (OSError, UnicodeError, ValueError) as error:
         raise PeerError(f"{endpoint} cannot be reached: {_reason(error)}") from None
+    return exchange
+
+
+async def _connect_tls(endpoint: str, host: str, port: int, reader: ResponseReader, pinned: Pinned) -> _Exchange:
+    """Connected, and the certificate is the right one: only now may anything be sent. Raises OSError, PeerError."""
+    from outlast.net import tls
+
+    loop, context = asyncio.get_running_loop(), tls.client_context()
+    try:
+        transport, exchange = await loop.create_connection(
+            lambda: _Exchange(endpoint, reader), host, port, ssl=context, ssl_shutdown_timeout=1
+        )
+    except OSError as error:
+        if said := tls.why(error):
+            raise PeerError(f"{endpoint} cannot be reached: {said}") from None
+        raise
+    try:
+        tls.believe(endpoint, transport.get_extra_info("ssl_object"), pinned)
+    except PeerError:
+        transport.abort()
+        raise
     return exchange
 
 
@@ -128,15 +164,15 @@ def _reason(error: Exception) -> str:
     return "no address of it works"
 
 
-def _parse(endpoint: str) -> tuple[str, int, str | None]:
-    """Host, port, and the path of a Unix socket. Raises PeerError."""
+def _parse(endpoint: str) -> tuple[str, int, str | None, bool]:
+    """Host, port, the path of a Unix socket, and whether it is TLS. Raises PeerError."""
     if endpoint.startswith("unix:/"):
-        return "localhost", 0, endpoint.removeprefix("unix:")
+        return "localhost", 0, endpoint.removeprefix("unix:"), False
     match = _ENDPOINT.fullmatch(endpoint)
     if match is None or int(match["port"]) > 65535:
         # Not repeated: it may hold a password.
-        raise PeerError("the endpoint is not http://host:port, http://[address]:port or unix:/path")
-    return match["v6"] or match["host"], int(match["port"]), None
+        raise PeerError("the endpoint is not http(s)://host:port, http(s)://[address]:port or unix:/path")
+    return match["v6"] or match["host"], int(match["port"]), None, bool(match["tls"])
 
 
 def _host_header(host: str, port: int) -> str:

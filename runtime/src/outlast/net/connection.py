@@ -2,8 +2,9 @@
 
 Rules kept here: one phase at a time, each with its time limit (only how long a handler may think is not ours to say);
 what is read ahead is at most one slice of requests and two reads of the socket; an answer is handed to the kernel in
-full before the next request is looked at; after a last answer we half-close and wait for the peer to hang up, because
-closing on unread input would reset the connection and take the answer with it.
+full before the next request is looked at; one request a turn of the event loop, so that who sends many at once does not
+hold up the others; after a last answer we half-close and wait for the peer to hang up, because closing on unread input would
+reset the connection and take the answer with it.
 
 Left to others: the grammar and its limits (net/http.py), who is let in (net/server.py).
 """
@@ -15,26 +16,56 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from http import HTTPStatus
+from math import inf
 from typing import Protocol, cast
 
 from outlast.net.http import HttpLimits, Request, RequestReader, Response, render_response
 
-__all__ = ["Connection", "Owner"]
+__all__ = ["Connection", "Handler", "Later", "Owner"]
 
 # So few bytes cannot hold many requests: a pipeline cannot make us keep thousands of them.
 _SLICE = 4096
 
 
+class Later:
+    """An answer that is given soon, by whoever gathers requests to answer many at once; costs no task."""
+
+    __slots__ = ("_given", "_then")
+
+    def __init__(self) -> None:
+        self._given: Response | Exception | None = None
+        self._then: Callable[[Response | Exception], None] | None = None
+
+    def give(self, answer: Response | Exception) -> None:
+        """This is the answer, or what went wrong. Once."""
+        if self._then is None:
+            self._given = answer
+        else:
+            self._then(answer)
+
+    def then(self, answered: Callable[[Response | Exception], None]) -> None:
+        """Call this with the answer. Once."""
+        if self._given is None:
+            self._then = answered
+        else:
+            answered(self._given)
+
+
+Handler = Callable[[Request], Response | Later | Awaitable[Response]]
+"""What answers requests: at once, soon, or as a coroutine, for which a task is made."""
+
+
 class Owner(Protocol):
     """What a connection needs of its server."""
 
-    handler: Callable[[Request], Awaitable[Response]]
+    handler: Handler
     limits: HttpLimits
     closing: bool
 
     def admit(self, connection: Connection) -> bool: ...
     def forget(self, connection: Connection) -> None: ...
     def set_idle(self, connection: Connection, idle: bool) -> None: ...
+    def set_sending(self, connection: Connection) -> None: ...
     def report(self, error: Exception) -> None: ...
 
 
@@ -57,8 +88,14 @@ class Connection(asyncio.Protocol):
         self._unread = memoryview(b"")
         self._eof = False
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline = inf
+        self._late: Callable[[], None] = self.abort
+        # A request is with its handler; its task, where it needs one.
+        self._busy = False
         self._task: asyncio.Task[None] | None = None
-        self._flushed: asyncio.Future[None] | None = None
+        # Of the request that is being answered.
+        self._last = self._head = False
+        self._unsent = False
 
     def abort(self, *, cancel: bool = False) -> None:
         """Cut the connection at once; ``cancel`` ends its handler too."""
@@ -85,29 +122,29 @@ class Connection(asyncio.Protocol):
         if self._phase is _Phase.LINGERING:
             return
         self._unread = memoryview(bytes(self._unread) + data) if self._unread else memoryview(data)
-        if self._task is None:
-            self._go_on()
-        else:
+        if self._phase is _Phase.ANSWERING:
             self._transport.pause_reading()
+        else:
+            self._go_on()
 
     def eof_received(self) -> bool:
         """A peer that has sent all may still wait for its answers."""
         self._eof = True
-        return self._task is not None and self._phase is _Phase.ANSWERING
+        return self._phase is _Phase.ANSWERING
 
     def pause_writing(self) -> None:
-        self._flushed = self._loop.create_future()
+        self._unsent = True
 
     def resume_writing(self) -> None:
-        if self._flushed is not None and not self._flushed.done():
-            self._flushed.set_result(None)
-        self._flushed = None
+        self._unsent = False
+        if self._phase is _Phase.ANSWERING and not self._busy:
+            self._sent()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._phase = _Phase.LOST
-        self._disarm()
-        self.resume_writing()
-        if self._task is None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._busy:
             self._over()
 
     # Phases.
@@ -128,22 +165,39 @@ class Connection(asyncio.Protocol):
 
     def _enter(self, phase: _Phase, seconds: float, then: Callable[[], None]) -> None:
         self._phase = phase
-        self._owner.set_idle(self, phase in (_Phase.IDLE, _Phase.LINGERING))
-        self._disarm()
-        self._timer = self._loop.call_later(seconds, then)
+        if phase is _Phase.READING:
+            self._owner.set_sending(self)
+        else:
+            self._owner.set_idle(self, True)
+        self._expect(seconds, then)
 
-    def _disarm(self) -> None:
+    def _expect(self, seconds: float, then: Callable[[], None]) -> None:
+        """Unless something else is expected first, ``then`` is called in so many seconds."""
+        self._deadline, self._late = self._loop.time() + seconds, then
+        # A timer that rings too early is set again then: to set one for each request would cost more.
+        if self._timer is None or self._timer.when() > self._deadline:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer = self._loop.call_at(self._deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._deadline > self._loop.time():
+            if self._deadline < inf:
+                self._set_timer()
+        else:
+            self._late()
 
     def _too_slow(self) -> None:
         self._reader.refused = 408
-        self._answer_soon()
+        self._answer()
 
     def _go_on(self) -> None:
         if self._read_on():
-            self._answer_soon()
+            self._answer()
         else:
             self._wait()
 
@@ -160,69 +214,93 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return False
 
-    def _answer_soon(self) -> None:
-        self._disarm()
+    def _answer(self) -> None:
+        self._deadline = inf
         self._phase = _Phase.ANSWERING
         self._owner.set_idle(self, False)
-        self._task = self._loop.create_task(self._answer_all())
+        self._next()
 
-    async def _answer_all(self) -> None:
-        """Answer what has arrived, in order, then go back to waiting or hang up."""
-        try:
-            if await self._answer_in_turn():
-                self._hang_up()
-        except Exception as error:  # noqa: BLE001 - a fault of ours: the peer sees the end, the callback what it was
-            self._owner.report(error)
-            self._transport.abort()
-        except asyncio.CancelledError:
-            self._transport.abort()
-            raise
-        finally:
-            self._task = None
-            if self._phase is _Phase.LOST:
-                self._over()
-        if self._phase is _Phase.ANSWERING and not self._transport.is_closing():
+    def _next(self) -> None:
+        """Answer the next request that has arrived, or go back to waiting."""
+        if self._phase is not _Phase.ANSWERING or self._transport.is_closing():
+            return
+        if not self._read_on():
             self._transport.resume_reading()
             self._wait()
-
-    async def _answer_in_turn(self) -> bool:
-        """Answer until there is nothing to answer; true if that was the last answer of this connection."""
-        reader = self._reader
-        while self._read_on():
-            while reader.arrived:
-                request, keep_alive = reader.arrived.popleft()
-                if not await self._send(await self._respond(request, keep_alive)):
-                    return False
-                if not keep_alive or self._owner.closing:
-                    return True
-            if reader.refused is not None:
-                await self._send(render_response(_refusal(reader.refused), keep_alive=False))
-                return True
-        return False
-
-    async def _respond(self, request: Request, keep_alive: bool) -> bytes:
-        head = request.method == "HEAD"
+            return
+        self._busy = True
+        if not self._reader.arrived:
+            self._last, self._head = True, False
+            self._give(_refusal(self._reader.refused or 400))
+            return
+        request, keep_alive = self._reader.arrived.popleft()
+        self._last, self._head = not keep_alive, request.method == "HEAD"
         try:
-            response = await self._owner.handler(request)
-            return render_response(response, keep_alive=keep_alive and not self._owner.closing, head=head)
+            answer = self._owner.handler(request)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is its fault, not the peer's
-            self._owner.report(error)
-            return render_response(_refusal(500), keep_alive=keep_alive and not self._owner.closing, head=head)
+            self._give(error)
+            return
+        if isinstance(answer, Response):
+            self._give(answer)
+        elif isinstance(answer, Later):
+            answer.then(self._give)
+        else:
+            self._task = self._loop.create_task(self._await(answer))
 
-    async def _send(self, data: bytes) -> bool:
-        """Hand an answer to the kernel; false if the peer is gone or does not take it in time."""
-        if self._transport.is_closing():
-            return False
-        self._transport.write(data)
-        if self._flushed is not None:
-            try:
-                async with asyncio.timeout(self._owner.limits.write_seconds):
-                    await self._flushed
-            except TimeoutError:
-                self._transport.abort()
-        return not self._transport.is_closing()
+    async def _await(self, answer: Awaitable[Response]) -> None:
+        try:
+            given: Response | Exception = await answer
+        except Exception as error:  # noqa: BLE001 - as above
+            given = error
+        except asyncio.CancelledError:
+            self._transport.abort()
+            self._done()
+            raise
+        self._task = None
+        self._give(given)
+
+    def _give(self, answer: Response | Exception) -> None:
+        """Hand an answer to the kernel."""
+        self._last = self._last or self._owner.closing
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            data = render_response(answer, keep_alive=not self._last, head=self._head)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._owner.report(error)
+            data = render_response(_refusal(500), keep_alive=not self._last, head=self._head)
+        if not self._transport.is_closing():
+            self._transport.write(data)
+        self._done()
+        if self._phase is not _Phase.ANSWERING or self._transport.is_closing():
+            return
+        if self._unsent:
+            self._expect(self._owner.limits.write_seconds, self.abort)
+        else:
+            self._sent()
+
+    def _sent(self) -> None:
+        """The answer is with the kernel."""
+        self._deadline = inf
+        if self._last:
+            self._hang_up()
+        elif self._unread or self._reader.arrived or self._reader.refused is not None:
+            self._loop.call_soon(self._next)
+        else:
+            self._next()
+
+    def _done(self) -> None:
+        """The handler is."""
+        self._busy = False
+        if self._phase is _Phase.LOST:
+            self._over()
 
     def _hang_up(self) -> None:
+        if not self._transport.can_write_eof():
+            # TLS sends what is left, says that this was all, and waits for the other side to say so too.
+            self._enter(_Phase.LINGERING, self._owner.limits.linger_seconds, self.abort)
+            self._transport.close()
+            return
         polite = self._reader.refused is None and (self._eof or self._owner.closing)
         if polite or self._transport.is_closing():
             self._transport.abort()

@@ -1,24 +1,32 @@
 """One signed request to a peer, and its signed answer: the single place where this node speaks to another.
 
-Rules kept here: every attempt is signed afresh (same id, new timestamp); an answer counts only when the peer signed it for
-this very request; time-outs bound the connection and the whole.
+Rules kept here: every attempt is signed afresh (same id, new timestamp, the key that is active now); an answer counts only
+when the peer signed it for this very request, with a key that was accepted when the request went out or is now, and is not
+revoked; time-outs bound the connection and the whole.
 
 Left to others: when to send, and again (net.outbox); what is said (messages).
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from outlast.clock import Clock
 from outlast.config import Config
 from outlast.core import webhook
+from outlast.core.keys import Key, Ring, Secret, accepted, signing, signs
 from outlast.errors import HttpError, PeerError, SignatureError
 from outlast.messages import Ping, Reply, sealed
 from outlast.net import client
+from outlast.net.tls import Pinned, pinned
 from outlast.quantity import duration
 from outlast.store.keyring import Keyring
 from outlast.store.ledger import Ledger
@@ -40,27 +48,65 @@ class Answer:
 class Courier:
     """Carries messages to the peers of one node."""
 
-    def __init__(self, config: Config, keyring: Keyring, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, config: Config, keyring: Keyring, ledger: Ledger, clock: Clock, tls: Path) -> None:
+        """``tls`` is the folder with the pins of peers that are reached over TLS."""
         # How far each peer's clock was ahead of ours when it last answered, in seconds.
         self.skew: dict[str, float | None] = dict.fromkeys(config.peers)
         self._config = config
         self._keyring = keyring
         self._ledger = ledger
         self._clock = clock
+        self._tls = tls
         self._connect = duration(config.messages.connect_timeout)
         self._total = duration(config.messages.total_timeout)
+        # How many requests are on their way, by the id of the key that signed them.
+        self._flying: Counter[str] = Counter()
+        self._landed = asyncio.Event()
 
     async def deliver(self, peer: str, msg_id: str, body: bytes) -> Answer:
         """Send one message once. Raises PeerError: not delivered, or not known to be (no answer, or not a proven one)."""
         if peer not in self._keyring.peers:
             raise PeerError(f"the key of {peer} is not here yet, so that no answer of it could be believed")
+        if not signs(self._keyring.own):
+            raise PeerError("no key signs here: the last one was revoked; mend: ansible-playbook rotate-keys.yml")
+        key = signing(self._keyring.own)
+        known = accepted(self._keyring.peers[peer])
+        with self._flight(key.id):
+            return await self._exchange(peer, msg_id, body, key, known)
+
+    async def drained(self) -> bool:
+        """Wait until no request is on its way that another key signed than the one that signs now.
+
+        False where that took longer than a request may.
+        """
+        try:
+            async with asyncio.timeout(self._total):
+                while self._flying.keys() - {key.id for key in self._keyring.own if key.state == "active"}:
+                    self._landed.clear()
+                    await self._landed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @contextmanager
+    def _flight(self, key_id: str) -> Iterator[None]:
+        self._flying[key_id] += 1
+        try:
+            yield
+        finally:
+            self._flying[key_id] -= 1
+            if not self._flying[key_id]:
+                del self._flying[key_id]
+            self._landed.set()
+
+    async def _exchange(self, peer: str, msg_id: str, body: bytes, key: Key, known: Ring) -> Answer:
         now = self._clock.time()
         began = self._clock.monotonic()
         headers = {
             "content-type": "application/json",
             "webhook-id": msg_id,
             "webhook-timestamp": str(int(now)),
-            "webhook-signature": webhook.sign(self._keyring.own[:1], msg_id, int(now), body),
+            "webhook-signature": webhook.sign(_secrets((key,)), msg_id, int(now), body),
         }
         try:
             response = await client.request(
@@ -71,6 +117,7 @@ class Courier:
                 body=body,
                 connect_s=self._connect,
                 total_s=self._total,
+                pinned=self._pinned(peer),
                 response_bytes=_ANSWER_LIMIT,
             )
         except HttpError as error:
@@ -79,11 +126,12 @@ class Courier:
         if response.status == 401:
             own = self._config.node
             raise PeerError(f"{peer} does not take our signature: its copy of {own}'s key, or a clock, is not right")
+        if response.status == 503 and "webhook-signature" not in response.headers:
+            raise PeerError(f"{peer} answers 503, unsigned: it is probably in an emergency; see `outlast status` there")
         # A skewed clock is something to see, not a reason to doubt an answer that is bound to our id.
         try:
-            signed = webhook.verify(
-                self._keyring.peers[peer], response.headers, response.body, self._clock.time(), tolerance_s=86_400.0
-            )
+            believed = _secrets(self._believed(peer, known))
+            signed = webhook.verify(believed, response.headers, response.body, self._clock.time(), tolerance_s=86_400.0)
             reply = msgspec.json.decode(response.body, type=Reply)
         except (SignatureError, msgspec.MsgspecError) as error:
             raise PeerError(
@@ -94,6 +142,17 @@ class Courier:
             raise PeerError(f"{peer} answered something else than what was asked")
         skew = self.skew[peer] = reply.now - (now + seconds / 2)
         return Answer(reply, seconds, skew)
+
+    def _believed(self, peer: str, known: Ring) -> Ring:
+        """The keys that prove an answer of ``peer`` to a request that went out when ``known`` were accepted."""
+        ring = self._keyring.peers[peer]
+        ended = {key.id for key in ring if key.state == "revoked"}
+        now = accepted(ring)
+        held = {key.id for key in now}
+        return (*now, *(key for key in known if key.id not in held | ended))
+
+    def _pinned(self, peer: str) -> Pinned | None:
+        return pinned(peer, self._config.peers[peer], self._tls, self._clock.time())
 
     async def ping(self, peer: str) -> Answer:
         """A signed round trip that asks for nothing. Raises PeerError, DurabilityError."""
@@ -113,8 +172,13 @@ class Courier:
                 "/healthz",
                 connect_s=self._connect,
                 total_s=self._total,
+                pinned=self._pinned(peer),
                 response_bytes=_ANSWER_LIMIT,
             )
         except (PeerError, HttpError):
             return False
         return response.status == 200
+
+
+def _secrets(ring: Ring) -> list[Secret]:
+    return [key.secret for key in ring if key.secret]

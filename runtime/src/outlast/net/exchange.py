@@ -70,7 +70,8 @@ class Exchange:
         clock: Clock,
         uniform: Callable[[float, float], float],
     ) -> None:
-        self.last_error = ""
+        # Why what the peer lacks is not sent, and when that was last so.
+        self.last_error, self.error_at = "", 0.0
         self._peer = peer
         self._node = config.node
         self._shared = shared
@@ -141,6 +142,8 @@ class Exchange:
                 self._failed(str(error))
                 continue
             self._answered(share, answer)
+        # Trouble with what does not wait any more is none.
+        self.last_error = ""
         return None
 
     def _next(self) -> Share | None:
@@ -178,6 +181,7 @@ class Exchange:
             # What the peer has that we lack it sends by itself: it learnt from this Share what we hold.
             return
         self.last_error = f"{self._peer}: {reply.reason or f'answered {reply.status}'}"
+        self.error_at = self._clock.time()
         patience = reply.status in (429, 503)
         self._events.burst("share.not_taken", self.last_error, peer=self._peer)
         self._pause(
@@ -186,7 +190,7 @@ class Exchange:
         )
 
     def _failed(self, why: str) -> None:
-        self.last_error = why
+        self.last_error, self.error_at = why, self._clock.time()
         self._events.burst("share.undelivered", why, peer=self._peer)
         if self._attempt + 1 < self._failures:
             self._pause(self._backoff(), "sign")

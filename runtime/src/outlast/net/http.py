@@ -42,7 +42,7 @@ class HttpLimits:
     ``header_bytes``    everything else of one request: request line, headers, chunk framing
     ``header_count``    headers of one request
     ``read_seconds``    from a request's first byte to its last
-    ``connections``     at once; idle ones are dropped first to make room
+    ``connections``     at once; idle ones are dropped first to make room, then who has been sending longest
     ``idle_seconds``    a connection that asks nothing
     ``write_seconds``   the peer takes one answer
     ``linger_seconds``  after a last answer, wait so long for the peer to hang up, so that it can read that answer
@@ -108,9 +108,16 @@ def render_request(method: str, host: str, path: str, headers: Mapping[str, str]
 
 def _lines(headers: Mapping[str, str]) -> list[str]:
     for name, value in headers.items():
-        if _TOKEN.fullmatch(name) is None or name.lower() in _FRAMING or _VALUE.fullmatch(value) is None:
+        if not _sound(name, value) or name.lower() in _FRAMING:
             raise HttpError(f"header {name!r} cannot be sent: not plain ASCII, or not ours to set")
     return [f"{name}: {value}" for name, value in headers.items()]
+
+
+def _sound(name: str, value: str) -> bool:
+    """Is this a header as RFC 9110 has it, in plain ASCII? Most are seen by their characters alone, without a search."""
+    named = name.replace("-", "").isalnum() and name.isascii()
+    plain = value.isascii() and value.isprintable()
+    return (named or _TOKEN.fullmatch(name) is not None) and (plain or _VALUE.fullmatch(value) is not None)
 
 
 class _MessageReader:
@@ -203,7 +210,7 @@ class RequestReader(_MessageReader):
             raise self._refuse(431)
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
-        if key in self._headers or _TOKEN.fullmatch(key) is None or _VALUE.fullmatch(text) is None:
+        if key in self._headers or not _sound(key, text):
             raise self._refuse(400)
         self._headers[key] = text
 

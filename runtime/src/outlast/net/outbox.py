@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
-from outlast.clock import Clock
+from outlast.clock import Clock, iso
 from outlast.config import Config
 from outlast.core import breaker
 from outlast.core.backoff import delay
+from outlast.core.lasthour import LastHour
 from outlast.core.state import Verdict
 from outlast.errors import DurabilityError, PeerError
 from outlast.net.courier import Answer, Courier
@@ -45,12 +47,13 @@ class Outbox:
     ) -> None:
         """``given_up(peer, message id, verdict, why)`` is called, once, for a message that will never be delivered."""
         self.breaker = breaker.BreakerState()
-        self.last_error = ""
+        # Why what waits is not sent, and when that was last so.
+        self.last_error, self.error_at = "", 0.0
         self._peer = peer
         self._retry = config.retry
         self._failures = config.breaker.failures
         self._cooldown = duration(config.breaker.cooldown)
-        self._keep = duration(config.messages.keep)
+        self._keep = config.messages.keep
         # However long a peer asks us to wait, it is tried again after this.
         self._patience = max(self._cooldown, duration(config.retry.max))
         self._ledger = ledger
@@ -60,6 +63,10 @@ class Outbox:
         self._uniform = uniform
         self._given_up = given_up
         self._wake = asyncio.Event()
+        self._hour = LastHour(clock.monotonic())
+        # How many messages were given up since the start, and the last of them.
+        self._dropped = 0
+        self._dropped_last = ""
         self._attempt = 0
         self._tried = ""
         # No request before this monotonic second; a sign of life lifts it, unless it is the peer's rate limit.
@@ -69,6 +76,26 @@ class Outbox:
     def wake(self) -> None:
         """There is something to send."""
         self._wake.set()
+
+    def report(self) -> dict[str, Any]:
+        """How sending to the peer went, as ``outlast channel --json`` prints it. Raises DurabilityError."""
+        now = self._clock.monotonic()
+        hour = self._hour.tally(now)
+        waits = self._ledger.next_outgoing(self._peer)
+        pause = max(0.0, self._not_before - now, breaker.opens_in(self.breaker, now, self._cooldown))
+        return {
+            "oldest_queued": waits and iso(waits.queued),
+            "next_try_s": round(pause, 1) if waits else None,
+            "hour": {
+                "tried": hour.tried,
+                "taken": hour.taken,
+                "retries": hour.retries,
+                "success": hour.success,
+                "watched_s": round(hour.seconds),
+            },
+            "given_up": self._dropped,
+            "given_up_last": self._dropped_last,
+        }
 
     def heard(self) -> None:
         """The peer gave a sign of life: what waits for it need not wait longer."""
@@ -99,25 +126,30 @@ class Outbox:
         while (out := self._ledger.next_outgoing(self._peer)) is not None:
             now = self._clock.monotonic()
             # Tried at least once since the start: a clock that jumped must not drop what could be delivered.
-            if self._tried == out.id and self._clock.time() - out.queued > self._keep:
-                self._give_up(out, 0, "its delivery was not confirmed within messages.keep", "in doubt")
+            if self._tried == out.id and self._clock.time() - out.queued > duration(self._keep):
+                why = f"its delivery was not confirmed within {self._keep} (messages.keep)"
+                self._give_up(out, 0, why, "in doubt")
                 continue
             if now < self._not_before:
                 return self._not_before - now
             if not breaker.allows(self.breaker, now, self._cooldown):
                 return breaker.opens_in(self.breaker, now, self._cooldown)
             self.breaker = breaker.started(self.breaker)
-            self._tried = out.id
+            again, self._tried = self._tried == out.id, out.id
             try:
                 answer = await self._courier.deliver(self._peer, out.id, out.body)
             except PeerError as error:
+                self._hour.count(self._clock.monotonic(), taken=False, retry=again)
                 self._failed(str(error))
                 continue
             except BaseException:
                 self.breaker = breaker.failed(self.breaker, self._clock.monotonic(), self._failures)
                 raise
+            self._hour.count(self._clock.monotonic(), taken=answer.reply.accepted, retry=again)
             self.breaker = breaker.succeeded(self.breaker)
             self._answered(out, answer)
+        # Trouble with what does not wait any more is none.
+        self.last_error = ""
         return None
 
     def _answered(self, out: Outgoing, answer: Answer) -> None:
@@ -130,7 +162,7 @@ class Outbox:
             self._give_up(out, answer.reply.status, f"{self._peer} refused it: {answer.reply.reason}", "failed")
             return
         # The peer is there, and asks for patience: that is no failure of the channel.
-        self.last_error = f"{self._peer}: {answer.reply.reason}"
+        self.last_error, self.error_at = f"{self._peer}: {answer.reply.reason}", self._clock.time()
         self._wait(
             max(min(answer.reply.retry_after, self._patience), self._backoff()), asked=answer.reply.status == 429
         )
@@ -138,7 +170,7 @@ class Outbox:
 
     def _failed(self, why: str) -> None:
         self.breaker = breaker.failed(self.breaker, self._clock.monotonic(), self._failures)
-        self.last_error = why
+        self.last_error, self.error_at = why, self._clock.time()
         pause = self._backoff()
         self._attempt += 1
         self._events.burst("message.undelivered", why, peer=self._peer, breaker=self.breaker.status)
@@ -160,4 +192,6 @@ class Outbox:
         # Told before it is forgotten: after a crash in between it is told twice, which changes nothing.
         self._given_up(self._peer, out.id, verdict, why)
         self._ledger.settle(self._peer, out, status, self._clock.time())
-        self._events.emit("message.given_up", id=out.id, peer=self._peer, why=why)
+        self._dropped += 1
+        self._dropped_last = f"{out.id}, queued {iso(out.queued)}: {why}"
+        self._events.emit("message.given_up", id=out.id, peer=self._peer, seq=out.seq, queued=iso(out.queued), why=why)

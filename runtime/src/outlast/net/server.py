@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server on asyncio: TCP for peers, a Unix socket for the node's own people and programs.
+"""A small HTTP/1.1 server on asyncio: TCP, or TLS over it, for peers, a Unix socket for the node's own people and programs.
 
 Rules kept here: whatever a stranger sends costs bounded memory and time (see HttpLimits); requests of one connection
 are answered in order, one at a time, and no more is read meanwhile; a peer or the console never sees a traceback, the
@@ -17,17 +17,27 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from outlast.errors import BadInput
-from outlast.net.connection import Connection
-from outlast.net.http import HttpLimits, Request, Response
+from outlast.net.connection import Connection, Handler
+from outlast.net.http import HttpLimits
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["HttpLimits", "HttpServer"]
 
 _SUN_PATH = 103 if sys.platform == "darwin" else 107
 _BACKLOG = 128
+
+
+class Cuttable(Protocol):
+    """A connection, or one that is about to be."""
+
+    def abort(self, *, cancel: bool = False) -> None: ...
 
 
 class HttpServer:
@@ -39,7 +49,7 @@ class HttpServer:
 
     def __init__(
         self,
-        handler: Callable[[Request], Awaitable[Response]],
+        handler: Handler,
         limits: HttpLimits,
         *,
         on_error: Callable[[Exception], None] | None = None,
@@ -49,18 +59,22 @@ class HttpServer:
         self._on_error = on_error or _log_error
         self._listeners: list[asyncio.Server] = []
         self._files: list[tuple[Path, int, int]] = []
-        self._connections: set[Connection] = set()
+        self._connections: set[Cuttable] = set()
         # Ordered: the first has waited longest.
-        self._idle: dict[Connection, None] = {}
+        self._idle: dict[Cuttable, None] = {}
+        self._sending: dict[Cuttable, None] = {}
         self._nobody = asyncio.Event()
         self._nobody.set()
         self.closing = False
 
-    async def start_tcp(self, host: str, port: int) -> int:
-        """Listen on an address; port 0 takes a free one. Returns the port. Raises BadInput if that cannot be had."""
+    async def start_tcp(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen on an address, with ``tls`` for nothing else than that; port 0 takes a free one. Returns the port.
+
+        Raises BadInput if that cannot be had.
+        """
         loop = asyncio.get_running_loop()
         try:
-            listener = await loop.create_server(self._connection, host, port, backlog=_BACKLOG)
+            listener = await loop.create_server(self._accepts(tls), host, port, backlog=_BACKLOG)
         except (OSError, OverflowError, UnicodeError) as error:
             raise BadInput(f"{host}:{port}", f"cannot listen there ({_reason(error)})", "choose another") from None
         self._listeners.append(listener)
@@ -113,32 +127,41 @@ class HttpServer:
 
     # What follows is for the connections.
 
-    def admit(self, connection: Connection) -> bool:
-        """Take a new connection in, at the cost of the longest idle one if need be; false if there is no room."""
+    def admit(self, connection: Cuttable) -> bool:
+        """Take a new connection in, if need be at the cost of the one that has been idle longest, or else of the one that has
+        been sending a request longest; false if there is no room.
+        """
         if self.closing:
             return False
         if len(self._connections) >= self.limits.connections:
-            if not self._idle:
+            longest = next(iter(self._idle), None) or next(iter(self._sending), None)
+            if longest is None:
                 return False
-            longest = next(iter(self._idle))
             longest.abort()
             self.forget(longest)
         self._connections.add(connection)
         self._nobody.clear()
         return True
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Cuttable) -> None:
         """The connection is over, and so is its handler."""
-        self._idle.pop(connection, None)
+        self.set_idle(connection, False)
         self._connections.discard(connection)
         if not self._connections:
             self._nobody.set()
 
-    def set_idle(self, connection: Connection, idle: bool) -> None:
+    def set_idle(self, connection: Cuttable, idle: bool) -> None:
         """Nothing is lost if an idle connection is cut."""
         self._idle.pop(connection, None)
+        self._sending.pop(connection, None)
         if idle and connection in self._connections:
             self._idle[connection] = None
+
+    def set_sending(self, connection: Cuttable) -> None:
+        """A part of a request is here: its sender must begin anew if the connection is cut."""
+        self._idle.pop(connection, None)
+        if connection in self._connections:
+            self._sending[connection] = None
 
     def report(self, error: Exception) -> None:
         """Pass on what went wrong in a handler; a fault in the callback changes nothing for the peer."""
@@ -147,6 +170,13 @@ class HttpServer:
 
     def _connection(self) -> Connection:
         return Connection(self)
+
+    def _accepts(self, tls: ssl.SSLContext | None) -> Callable[[], asyncio.BaseProtocol]:
+        if tls is None:
+            return self._connection
+        from outlast.net.tls import Handshake
+
+        return lambda: Handshake(self, tls, self._connection)
 
 
 def _log_error(error: Exception) -> None:

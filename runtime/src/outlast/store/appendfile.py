@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 from outlast.errors import DurabilityError
-from outlast.store import durable
+from outlast.store import durable, regular
 
 __all__ = ["AppendFile"]
 
@@ -78,7 +79,7 @@ class AppendFile:
     def read(self) -> bytes:
         """All that is in the file at the path; nothing where there is none."""
         try:
-            return self.path.read_bytes()
+            return regular.read(self.path)
         except FileNotFoundError:
             return b""
         except OSError as error:
@@ -107,6 +108,8 @@ class AppendFile:
         self._fd, self._named = fd, False
         self.opened += 1
         found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file: move it away")
         self._known = (found.st_dev, found.st_ino)
         if not found.st_size:
             return self._header

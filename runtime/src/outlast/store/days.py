@@ -66,8 +66,23 @@ def unzip(path: Path) -> bytes:
     try:
         with gzip.open(path) as file:
             return file.read()
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise OSError(f"{path.name} is damaged: {error}") from error
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An error that reading meets names the file as well: only that of opening does so by itself."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _read(path: Path) -> bytes:
+    with _named(path):
+        return path.read_bytes()
 
 
 class Days:
@@ -167,7 +182,7 @@ class Days:
         if not file.later:
             held = survey(file.day, self._text(file, damaged.append), self._agent)
             return Seen(found.st_size, found.st_mtime_ns, found.st_ino, "", held.spans)
-        data = file.path.read_bytes()
+        data = _read(file.path)
         held = survey(file.day, data.decode("utf-8", errors="replace"), self._agent)
         odd = {digest(one.line): one for one in (*held.torn, *held.damaged)}
         now = Seen(
@@ -201,7 +216,7 @@ class Days:
 
     def _text(self, file: DayFile, damaged: Callable[[Damaged], None]) -> str:
         if file.later:
-            return file.path.read_bytes().decode("utf-8", errors="replace")
+            return _read(file.path).decode("utf-8", errors="replace")
         try:
             return unzip(file.path).decode("utf-8", errors="replace")
         except OSError as error:
@@ -209,20 +224,20 @@ class Days:
             return ""
 
     def _last(self, file: DayFile, cached: dict[str, Seen]) -> int | float:
-        """The number of the agent's last record in a file, which is its highest; infinite where it cannot be told cheaply."""
+        """The highest number of the agent's records in a file; infinite where it cannot be told cheaply."""
         seen = cached.get(file.known_as)
         if seen is not None and _same(seen, file.found):
             return seen.last
         if not file.later:
             return float("inf")
-        with open(file.path, "rb") as data:
+        with _named(file.path), open(file.path, "rb") as data:
             data.seek(max(0, data.seek(0, os.SEEK_END) - _TAIL))
             lines = data.read().decode("utf-8", errors="replace").split("\n")
-        for line in reversed(lines):
-            record = parse_line(file.day, line)
-            if isinstance(record, Record) and record.agent == self._agent:
-                return record.seq
-        return float("inf")
+        parsed = (parse_line(file.day, line) for line in lines)
+        # Not simply the last one: somebody may have put older lines back.
+        return max(
+            (one.seq for one in parsed if isinstance(one, Record) and one.agent == self._agent), default=float("inf")
+        )
 
     def _read_cache(self, path: Path) -> dict[str, Seen]:
         try:

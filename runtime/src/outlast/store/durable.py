@@ -122,7 +122,8 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600, still: Callable[[], b
 
 def sweep(folder: Path) -> list[str]:
     """Remove what ``replace`` left half-written in ``folder`` when its process was killed; says which. Raises OSError."""
-    names = sorted(path.name for path in folder.glob(".*.tmp") if _HALF.fullmatch(path.name))
+    # It makes files alone: a folder of such a name is somebody else's.
+    names = sorted(path.name for path in folder.glob(".*.tmp") if _HALF.fullmatch(path.name) and not path.is_dir())
     for name in names:
         (folder / name).unlink(missing_ok=True)
     return names

@@ -27,6 +27,8 @@ def holder(folder: Path, text: str, timeout_s: float) -> str:
     # A hook or an alias that we were called from must not tell which repository is meant.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
+    # Older gits fetch what a partial clone lacks all the same, by a program that its configuration names.
+    environment["GIT_ALLOW_PROTOCOL"] = ""
     settings = [word for setting in _NEVER for word in ("-c", setting)]
     asked = ["log", "--all", "--format=%H", "--no-textconv", "--no-ext-diff", "--no-show-signature", f"-S{text}"]
     try:

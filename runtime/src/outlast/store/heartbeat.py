@@ -6,11 +6,10 @@ it writes nothing, because an agent skips its costly turn when the file is empty
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 from outlast.core.merging import HEARTBEAT_MARKS
-from outlast.store import durable
+from outlast.store import durable, regular
 
 __all__ = ["asks_maintenance", "show"]
 
@@ -23,15 +22,12 @@ def _split(text: str) -> tuple[str, str, str]:
     own, end, after = rest.partition(_END)
     if not begin or not end:
         return text, "", ""
-    return before, own.strip(), after.removeprefix("\n")
+    return before, own.strip(), after.removeprefix("\r").removeprefix("\n")
 
 
 def _read(path: Path) -> str:
-    # Anything else, a FIFO say, could make us wait for ever.
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
+        return regular.read(path).decode("utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return ""
 

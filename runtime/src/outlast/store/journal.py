@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +100,10 @@ class Journal:
         """Append one record; it is on the disk when this returns. Raises DurabilityError: the record may not be there."""
         return self._flush([_Asked(step, unit, what)])[-1]
 
+    def append_all(self, steps: Sequence[tuple[Step, str, str]]) -> list[Record]:
+        """Append several records, ``(step, unit, what)`` each, with one write and one fsync. Raises DurabilityError."""
+        return self._flush([_Asked(*one) for one in steps])[-len(steps) :]
+
     async def commit(self, step: Step, unit: str, what: str) -> Record:
         """The same; all that is asked for in one turn of the event loop shares one write and one fsync."""
         loop = asyncio.get_running_loop()
@@ -125,26 +129,31 @@ class Journal:
         """
         return self._days.look(cache, self.seq, full=full)
 
-    def mend(self) -> int:
+    def mend(self, *, full: bool = False) -> int:
         """Put back those of our records of the open day that somebody's rewrite of the file took away; returns how many.
 
-        Costs two system calls where nothing changed. Raises DurabilityError.
+        Costs two system calls where the newest is in its place; ``full``: reads the file in any case. Raises DurabilityError.
         """
         self._settle_left()
         if self._file is None or not (self._own or self._failed):
             return 0
         opened = self._file.opened
-        if not self._failed and opened == self._checked and self._file.holds(self._own[-1], self._last_at):
+        if not full and not self._failed and opened == self._checked and self._file.holds(self._own[-1], self._last_at):
             return 0
         content = self._file.read()
-        present = set(content.split(b"\n")[:-1])
+        lines = content.split(b"\n")[:-1]
+        present = set(lines)
         lost = [line for line in self._own if line[:-1] not in present]
         doubtful = [(line, record) for line, record in self._failed if line[:-1] in present]
-        if lost or doubtful:
+        mine = {line[:-1] for line in self._own}
+        newest = next((line + b"\n" for line in reversed(lines) if line in mine), b"")
+        if lost or doubtful or (self._own and newest != self._own[-1]):
             again = [*lost, *(line for line, _ in doubtful)]
             # The last record in a file tells its highest number.
-            if not doubtful and again[-1] != self._own[-1]:
+            if not doubtful and again[-1:] != [self._own[-1]]:
                 again.append(self._own[-1])
+            # Where this fails, all is to be looked at again.
+            self._checked = -1
             self._write(self._file, again)
             self._keep(line for line, _ in doubtful)
         elif self._own:

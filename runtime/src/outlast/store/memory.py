@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ import msgspec
 from outlast.clock import Clock, stamp
 from outlast.core.findings import Finding
 from outlast.core.record import Record, Step, one_line
-from outlast.core.recovery import correct, reflected
+from outlast.core.recovery import correct, reflected, vanished
 from outlast.core.state import (
     Kind,
     State,
@@ -38,6 +38,7 @@ from outlast.core.state import (
     fold_all,
     intent_phrase,
     phrase,
+    tells,
     with_names,
     without,
 )
@@ -50,8 +51,8 @@ from outlast.store.statefile import first_owner, read_states, write_state
 
 __all__ = ["Memory"]
 
-# So that a record of it has room for what was done.
-_WHY_LIMIT = 60
+# So that a record of it has room for what was done, and for all of a name in the trash.
+_WHY_LIMIT = 44
 
 
 class Memory:
@@ -80,7 +81,8 @@ class Memory:
             self._own()
             self._read()
         except OSError as error:
-            raise UnreadableError(f"the memory could not be read: {error.strerror or error}") from error
+            name = os.path.relpath(os.fsdecode(error.filename or home.workspace), home.root)
+            raise UnreadableError(f"the memory could not be read: {name}: {error.strerror or error}") from error
         self.journal.known(self.state.seq)
 
     def _own(self) -> None:
@@ -116,14 +118,15 @@ class Memory:
         if corrupt is not None:
             # Only now: where the journal cannot be read, all stays as it is.
             aside = durable.set_aside(path, self._home.trash, stamp(self._clock.time()))
-            kept = f"; the old one is {aside.name} in trash"
+            kept = f"; the old one is {aside.name} in var/trash"
         if self.state.seq or kept:
-            done = f"rebuilt from the journal and the artifacts{kept}"
+            done = f"rebuilt from journal and artifacts{kept}"
             self.findings.append(Finding("STATE.json", why, done))
 
     def _noted(self, known: set[str]) -> Iterator[Record]:
         for record in self.journal.since(0):
-            known.add(record.unit)
+            if tells(record):
+                known.add(record.unit)
             yield record
 
     def check(self) -> list[Finding]:
@@ -145,17 +148,34 @@ class Memory:
                 self._known = set()
                 for _ in self._noted(self._known):
                     pass
+            there = {name for name in artifact_names(artifacts) if name in self.state.units}
+            gone = vanished(self.state, present, there)
             found = correct(
                 self.state, self._known, artifact_names(artifacts), lambda name: read_evidence(artifacts, name)
             )
         except OSError as error:
             raise DurabilityError(f"the artifacts could not be compared: {error.strerror or error}") from error
         self._known = None
+        if gone:
+            self.note_all([(name, "its artifact is gone") for name in gone])
         for owed in found.owed:
             self.journal.append(owed.step, owed.unit, owed.what)
         # Last of all: what was not written down is found again by the next check.
         self.state = msgspec.structs.replace(self.state, artifacts=found.present)
-        return list(found.findings)
+        mend = "noted; get it back from git, a backup or var/trash, or do the work again as another unit"
+        lost = [Finding(name, "its artifact is gone, and not by cleaning", mend, ok=False) for name in gone]
+        return [*lost, *found.findings]
+
+    def check_file(self) -> list[Finding]:
+        """Read STATE.json as it lies there; where it is not ours any more it is written anew.
+
+        Raises DurabilityError, OSError.
+        """
+        wrong, kept = self._meet()
+        if not wrong:
+            return []
+        self._write(self.state)
+        return [Finding("STATE.json", wrong, f"written anew{f'; the old one is {kept} in var/trash' if kept else ''}")]
 
     def intent(self, unit: str, kind: Kind, peer: str, what: str, artifacts: tuple[str, ...] = ()) -> None:
         """Step 1, INTENT. A unit that is known stays as it is, but for a step that ended undone. Raises DurabilityError.
@@ -211,6 +231,10 @@ class Memory:
         """Remember something that is no unit of work: a change of mode, say. Raises DurabilityError."""
         self.journal.append(Step.NOTE, about, what)
 
+    def note_all(self, notes: Sequence[tuple[str, str]]) -> None:
+        """Several notes, ``(about, what)`` each, with one fsync. Raises DurabilityError: any may be there, or not."""
+        self.journal.append_all([(Step.NOTE, about, what) for about, what in notes])
+
     def artifacts_changed(self, added: Collection[str] = (), removed: Collection[str] = ()) -> None:
         """These names were put into ``artifacts/``, and those taken out of it: STATE knows. Raises DurabilityError."""
         present = without(self.state.artifacts, removed)
@@ -226,20 +250,34 @@ class Memory:
             # Whoever waited for a record was told that it failed.
             self.journal.close()
 
+    def _meet(self) -> tuple[str, str]:
+        """Take what others wrote into STATE.json: the siblings' slots. Every slot of ours is in memory: damage gives way.
+
+        Returns what is wrong with the file for us, and its name in the trash where it is kept there; the next write puts
+        it right. Raises DurabilityError, OSError.
+        """
+        path, node = self._home.state_file, self.state.node
+        try:
+            found, wrong, kept = read_states(path, node), "", ""
+        except CorruptError as error:
+            found, wrong = {}, one_line(str(error), _WHY_LIMIT)
+            with contextlib.suppress(CorruptError):
+                found = read_states(path, "")
+            kept = durable.set_aside(path, self._home.trash, stamp(self._clock.time())).name
+        if not wrong and self._seen and node not in found:
+            wrong = f"it holds nothing of {node}" if path.exists() else "it is gone"
+        self._others = {**self._others, **found}
+        self._others.pop(node, None)
+        return wrong, kept
+
     def _applied(self, record: Record) -> None:
         self.state = fold(self.state, record)
 
     def _write(self, state: State) -> None:
         path = self._home.state_file
         if _signature(path) != self._seen:
-            # Every slot of ours is in memory, and the siblings have their own: damage by others gives way, and is kept.
-            try:
-                self._others = {**self._others, **read_states(path, "")}
-                self._others.pop(state.node, None)
-            except CorruptError:
-                durable.set_aside(path, self._home.trash, stamp(self._clock.time()))
-            except OSError:
-                pass
+            with contextlib.suppress(OSError):
+                self._meet()
         write_state(path, state, self._others)
         self._seen = _signature(path)
         self.state = state

@@ -88,6 +88,10 @@ def _archive(name: str, base: bytes, ours: bytes, theirs: bytes) -> tuple[bytes,
     return _packed(merge_records(name[:10], base, ours, theirs)), ()
 
 
+def _zipped_lines(_: str, base: bytes, ours: bytes, theirs: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    return _packed(merge_lines(base, ours, theirs)), ()
+
+
 # Patterns below the workspace: how a side is read (raises CorruptError), and how two are merged.
 _WAYS: dict[str, tuple[Callable[[bytes], bytes], Three]] = {
     "STATE.json": (_checked_state, lambda _, b, x, y: (encode(join(decode(x), decode(y))), ())),
@@ -98,6 +102,7 @@ _WAYS: dict[str, tuple[Callable[[bytes], bytes], Three]] = {
     "memory/archive/*.md.gz": (_unpacked, _archive),
     "shared/*.jsonl": (_plain, lambda _, b, x, y: merge_numbered(x, y)),
     "logs/*.jsonl": (_plain, _text(merge_lines)),
+    "logs/*.jsonl.gz": (_unpacked, _zipped_lines),
 }
 PATTERNS = tuple(_WAYS)
 

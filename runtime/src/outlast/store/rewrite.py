@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from outlast.errors import DurabilityError
-from outlast.store import durable
+from outlast.store import durable, regular
 from outlast.store.appendfile import AppendFile
 
 __all__ = ["Change", "Replaced", "carry", "finish", "leftovers", "rewrite"]
@@ -47,7 +47,7 @@ def rewrite(path: Path, change: Change) -> Replaced:
     """
     for _ in range(_TRIES):
         try:
-            old = path.read_bytes() if path.exists() else None
+            old = regular.read(path) if path.exists() else None
             new = change(old or b"")
             if new is None:
                 return Replaced()

@@ -28,7 +28,7 @@ from outlast.clock import Clock, stamp
 from outlast.core.crdt import AGENT, Entry, Replica
 from outlast.core.findings import Finding
 from outlast.errors import DurabilityError
-from outlast.store import durable
+from outlast.store import durable, regular
 from outlast.store.appendfile import AppendFile
 
 __all__ = ["SharedFiles", "line", "read_line"]
@@ -36,6 +36,8 @@ __all__ = ["SharedFiles", "line", "read_line"]
 _SUFFIX = ".jsonl"
 # From so many lines on a file is looked at for what is superseded in it.
 _MANY = 1000
+# How no file looks, not even one that is missing.
+_UNKNOWN = (-1, -1, -1)
 _TAIL = re.compile(rb',"sum":"([0-9a-f]{8})"\}')
 _TAIL_BYTES = len(b',"sum":"01234567"}')
 _decode = msgspec.json.Decoder(Entry).decode
@@ -149,9 +151,10 @@ class SharedFiles:
         alien: list[bytes] = []
         damaged = 0
         try:
-            with open(self._path(agent), "rb") as lines:
+            with regular.opened(self._path(agent)) as lines:
                 for text in lines:
-                    if not (text := text.rstrip(b"\n")).strip():
+                    # An editor, or git on a checkout, may end lines in its own way.
+                    if not (text := text.rstrip(b"\r\n")).strip():
                         continue
                     found = read_line(text)
                     if isinstance(found, Entry) and found.agent == agent:
@@ -163,7 +166,7 @@ class SharedFiles:
         except FileNotFoundError:
             pass
         except OSError as error:
-            del self._seen[agent]
+            self._seen[agent] = _UNKNOWN
             raise DurabilityError(f"{self._path(agent).name} could not be read: {error.strerror or error}") from error
         known = self.replica.of([agent])
         self.replica.absorb(entries)
@@ -200,7 +203,7 @@ class SharedFiles:
         try:
             file.append(data)
         except DurabilityError:
-            self._seen[agent] = None
+            self._seen[agent] = _UNKNOWN
             self._doubted.add(agent)
             raise
         self._lines[agent] = self._lines.get(agent, 0) + len(entries)

@@ -18,7 +18,7 @@ import msgspec
 
 from outlast.core.state import State
 from outlast.errors import CorruptError
-from outlast.store import durable
+from outlast.store import durable, regular
 
 __all__ = ["VERSION", "decode", "encode", "first_owner", "read_state", "read_states", "write_state"]
 
@@ -115,11 +115,11 @@ def encode(states: Mapping[str, State]) -> bytes:
 def read_states(path: Path, node: str) -> dict[str, State]:
     """All that STATE.json of ``node`` holds; empty where there is none. Raises CorruptError that says why not, and OSError."""
     try:
-        data = path.read_bytes()
+        data = regular.read(path)
     except FileNotFoundError:
         return {}
-    except IsADirectoryError as error:
-        raise CorruptError("it is a folder") from error
+    except regular.NotRegularError as error:
+        raise CorruptError("it is no regular file") from error
     return decode(data, node)
 
 

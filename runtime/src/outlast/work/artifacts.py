@@ -15,7 +15,7 @@ import msgspec
 
 from outlast.core.state import Kind, Verdict
 from outlast.messages import ArtifactFile
-from outlast.store import durable
+from outlast.store import durable, regular
 from outlast.store.evidence import MANIFEST
 
 __all__ = ["MANIFEST", "Manifest", "publish", "verify"]
@@ -53,7 +53,7 @@ def verify(artifact: Path, manifest: Manifest) -> str:
     """Read every file back. Returns what is wrong with the first that differs, or ``""``."""
     for file in manifest.files:
         try:
-            with open(artifact / file.path, "rb") as stream:
+            with regular.opened(artifact / file.path) as stream:
                 digest = file_digest(stream, "sha256").hexdigest()
         except (OSError, ValueError) as error:
             return f"{file.path}: {getattr(error, 'strerror', None) or error}"

@@ -85,10 +85,12 @@ def _git(workspace: Path, *words: str) -> bytes:
     # Nothing that the agents' repository says may be run, and nothing is written.
     settings = ["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false"]
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # No protocol: a partial clone would fetch what it lacks by a program that its configuration names.
+    own |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "", "LC_ALL": "C"}
     try:
         done = subprocess.run(
             ["git", *settings, "--literal-pathspecs", "-C", str(workspace), *words],
-            env={**own, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
+            env=own,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_PATIENCE_S,

@@ -23,7 +23,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from outlast.clock import Clock, stamp
 from outlast.config import Config
@@ -33,7 +32,7 @@ from outlast.core.findings import Finding
 from outlast.errors import DurabilityError, OutlastError
 from outlast.home import Home
 from outlast.quantity import duration, readable, size
-from outlast.store import durable
+from outlast.store import disk, durable
 from outlast.store.events import EventLog
 from outlast.store.memory import Memory
 from outlast.work import ballast
@@ -126,8 +125,8 @@ class Cleaner:
 
     def disk(self) -> Disk:
         """How much is free now. Raises OSError."""
-        usage = psutil.disk_usage(str(self._home.workspace))
-        return Disk(int(usage.free), round(100.0 - float(usage.percent), 1))
+        usage = disk.usage(self._home.workspace)
+        return Disk(usage.free, round(100.0 - usage.percent, 1))
 
     async def clean(self, *, dry_run: bool = False, empty_trash: bool = False) -> Report:
         """Make room, or only say how. What fails is a finding; raises OutlastError where nothing can be looked at."""
@@ -287,6 +286,8 @@ class Cleaner:
             yield f"outlast clean --empty-trash    {deletes}"
         if report.after.percent < self.limits.least:
             yield f"du -xh -d 3 {home.root} | sort -h | tail    shows what else takes room: it is not enough yet"
+        if why := self._memory.state.emergency:
+            yield f"outlast resume --reason WHY    ends the emergency ({why}), once there is room"
 
 
 def _delete(path: Path) -> None:

@@ -13,27 +13,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import psutil
 
 from outlast.clock import Clock
 from outlast.config import Config
 from outlast.core.days import Look, Missing
 from outlast.core.findings import Finding
+from outlast.core.gaps import back_phrase, gap_phrase, numbered
 from outlast.core.record import one_line
 from outlast.core.recovery import StagedStep, plan_step
-from outlast.core.state import GAP, gap_phrase
+from outlast.core.state import GAP
 from outlast.errors import DurabilityError
 from outlast.home import Home
 from outlast.quantity import size
-from outlast.store import durable
+from outlast.store import disk, durable
 from outlast.store.events import EventLog
 from outlast.store.evidence import artifact_names
+from outlast.store.keyring import outside_folder
 from outlast.store.ledger import Ledger
 from outlast.store.memory import Memory
 from outlast.work.artifacts import MANIFEST, verify
@@ -122,11 +123,18 @@ class Doctor:
         news, self._news = self._news, []
         findings = [
             *news,
-            *self._told([*self._compare(_STALE_S, full=deep), *self._others(), *_readable(self._conditions())]),
+            *self._told(
+                [
+                    *_readable(self._file()),
+                    *self._compare(_STALE_S, full=deep),
+                    *self._others(),
+                    *_readable(self._conditions()),
+                ]
+            ),
         ]
         names = list(artifact_names(self._home.artifacts))
         count = "1 artifact" if len(names) == 1 else f"{len(names)} artifacts"
-        checked = f"{count} by name, the journal up to record {self._memory.state.seq}"
+        checked = f"{count} by name (only --deep reads them), the journal up to record {self._memory.state.seq}"
         if deep:
             wrong = await asyncio.to_thread(lambda: list(self._damaged(names)))
             findings += self._told(_short(wrong, "artifacts/"))
@@ -134,6 +142,9 @@ class Doctor:
         return Report(
             self._config.node, all(finding.ok for finding in findings), checked, tuple(dict.fromkeys(findings))
         )
+
+    def _file(self) -> Iterator[Finding]:
+        yield from self._memory.check_file()
 
     def _told(self, findings: list[Finding]) -> list[Finding]:
         for one in findings:
@@ -154,6 +165,10 @@ class Doctor:
         return [*findings, *_readable(self._look(stale_s, full=full))]
 
     def _look(self, stale_s: float, *, full: bool) -> Iterator[Finding]:
+        # What can be put back is nobody's loss.
+        if back := self._memory.journal.mend(full=True):
+            told = "1 record of ours was taken away" if back == 1 else f"{back} records of ours were taken away"
+            yield Finding("memory/", f"{told} from today's file", "put back")
         look = self._memory.journal.look(self._home.days, full=full)
         yield from self._gaps(look.gaps)
         yield from _lines(look)
@@ -161,6 +176,7 @@ class Doctor:
 
     def _gaps(self, found: Sequence[Missing]) -> Iterator[Finding]:
         """Note every gap once, with where its records may still be had."""
+        yield from self._back(found)
         noted = self._memory.state.gaps
         new = [gap for gap in found if not any(old.first <= gap.first and gap.last <= old.last for old in noted)]
         if len(new) > _SHOWN:
@@ -174,7 +190,15 @@ class Doctor:
             mend = (
                 f"noted; read it with: git -C {folder} show {commit[:12]}" if commit else "noted; git does not have it"
             )
-            yield Finding(f"records {gap.first} to {gap.last}", f"they are lost {where}", mend)
+            lost = "it is lost" if gap.first == gap.last else "they are lost"
+            yield Finding(numbered(gap.first, gap.last), f"{lost} {where}", mend)
+
+    def _back(self, missing: Sequence[Missing]) -> Iterator[Finding]:
+        """Take back what was noted, where somebody put the records back."""
+        for gap in self._memory.state.gaps:
+            if not any(lost.first <= gap.last and gap.first <= lost.last for lost in missing):
+                self._memory.note(GAP, back_phrase(gap.first, gap.last))
+                yield Finding(numbered(gap.first, gap.last), "noted as lost, and there again", "noted as back")
 
     def _holder(self, number: int) -> str:
         from outlast.store.git import holder
@@ -184,7 +208,8 @@ class Doctor:
     def _half_written(self, stale_s: float) -> Iterator[Finding]:
         """Remove temporary files whose writer is gone; ``stale_s``: where others may be at work, only those that are older."""
         home = self._home
-        folders = [home.workspace, home.memory, home.archive, home.shared, home.tasks.parent, home.handoffs, home.keys]
+        keys = (home.keys, outside_folder(home.keys))
+        folders = [home.workspace, home.memory, home.archive, home.shared, home.tasks.parent, home.handoffs, *keys]
         for folder in (*folders, *_below(home.tasks), *_below(home.steps)):
             if stale_s and not any(self._is_stale(path, stale_s) for path in folder.glob(".*.tmp")):
                 continue
@@ -216,7 +241,7 @@ class Doctor:
                 yield Finding(f"memory/{path.name}", "it is over memory.daily_limit", "the runtime compacts it")
 
     def _disk(self) -> Iterator[Finding]:
-        used = psutil.disk_usage(str(self._home.workspace)).percent
+        used = disk.usage(self._home.workspace).percent
         health = self._config.health
         if used > health.disk_degraded:
             enough = 100.0 - used >= self._config.clean.least_free
@@ -228,10 +253,11 @@ class Doctor:
         newest = ""
         for record in self._memory.journal.since(max(0, self._memory.state.seq - 1)):
             newest = f"{record.day} {record.time}"
-        now = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._clock.time() + _BACK_S))
-        if newest > now:
-            mend = "records keep their order by number; set the clock right if it is wrong"
-            yield Finding(_CLOCK, f"the newest record is of {newest}, which is ahead", mend)
+        with contextlib.suppress(ValueError):
+            # Of a time that the clock shows twice, where summer ends, this is the first.
+            if datetime.fromisoformat(newest).timestamp() > self._clock.time() + _BACK_S:
+                mend = "records keep their order by number; set the clock right if it is wrong"
+                yield Finding(_CLOCK, f"the newest record is of {newest}, which is ahead", mend)
 
     def _damaged(self, names: Iterable[str]) -> Iterator[Finding]:
         """Artifacts that do not hold what their manifests say. Beside the event loop: only the disk is looked at."""
@@ -271,15 +297,17 @@ def _lines(look: Look) -> list[Finding]:
     ]
     torn = [
         Finding(
-            f"memory/{one.day}.md", f"a line was cut short: {one_line(one.line, 60)}", "set aside: it is passed over"
+            f"memory/{one.day}.md",
+            f"a line is no whole record: {one_line(one.line, 60)}",
+            "left there, and passed over",
         )
         for one in look.torn
     ]
     damaged = [
         Finding(
             f"memory/{one.day}.md",
-            f"a record is not what was written: {one_line(one.line, 60)}",
-            "set aside: it is passed over; git may have it as it was",
+            f"a record does not match its checksum: {one_line(one.line, 60)}",
+            "left there, and passed over; git may have it as it was",
         )
         for one in look.damaged
     ]

@@ -20,16 +20,19 @@ from pathlib import Path
 import msgspec
 
 from outlast.clock import Clock
+from outlast.config import Config
 from outlast.core.ids import message_id
 from outlast.core.record import one_line
 from outlast.core.recovery import Handoff, plan_handoff
 from outlast.core.state import Unit, Verdict, intent_phrase, is_whole
 from outlast.errors import DurabilityError
 from outlast.messages import ArtifactFile, Result, Task, sealed
+from outlast.quantity import size
 from outlast.store import durable
 from outlast.store.events import EventLog
 from outlast.store.ledger import Ledger
 from outlast.store.memory import Memory
+from outlast.work.notes import room_for
 
 __all__ = ["Handoffs", "summary"]
 
@@ -49,7 +52,7 @@ class Handoffs:
 
     def __init__(
         self,
-        node: str,
+        config: Config,
         folder: Path,
         memory: Memory,
         ledger: Ledger,
@@ -58,7 +61,8 @@ class Handoffs:
         wake: Callable[[str], None],
     ) -> None:
         """``folder``: for long texts; ``wake(peer)`` tells the peer's outbox that there is something to send."""
-        self._node = node
+        self._node = config.node
+        self._limit = size(config.messages.outbox_limit)
         self._folder = folder
         self._memory = memory
         self._ledger = ledger
@@ -69,10 +73,14 @@ class Handoffs:
         self._closed: dict[str, asyncio.Event] = {}
 
     def make(self, unit: str, peer: str, text: str) -> None:
-        """Hand ``text`` to ``peer`` as ``unit``. Once, however often it is asked. Raises DurabilityError."""
+        """Hand ``text`` to ``peer`` as ``unit``. Once, however often it is asked. Raises DurabilityError; BadInput where too
+        much waits for the peer already, and then nothing is remembered.
+        """
         known = self._memory.state.units.get(unit)
         if known is not None and (known.status != "open" or known.kind != "handoff"):
             return
+        if known is None:
+            room_for(self._ledger, peer, len(text.encode()), self._limit)
         # Asked again after a full disk, the intent may be there and the message not: each of the two is done once.
         trace_id = secrets.token_hex(16)
         if not is_whole(one_line(intent_phrase("handoff", peer, text))):

@@ -19,6 +19,7 @@ import secrets
 import shutil
 import stat
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -131,7 +132,7 @@ def unpacked(archive: Path, going: Going) -> dict[str, str]:
                         held[path] = _sum(_Watched(file, going))[0]
                 else:
                     held[path] = f"link to {entry.linkname}" if entry.issym() else "folder"
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise CorruptError(f"{archive.name} does not read back: {error}") from error
     return held
 
@@ -211,7 +212,7 @@ def _sum_gz(path: Path, going: Going, skip: int = 0) -> tuple[str, int]:
     try:
         with gzip.open(path, "rb") as file:
             return _sum(_Watched(cast(BinaryIO, file), going), skip)
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CorruptError(f"{path.name} is no whole gzip file; move it away, and clean again") from error
 
 

@@ -9,6 +9,7 @@ Left to others: that nobody else is at work in the home meanwhile (cli.doctor), 
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping
@@ -18,12 +19,12 @@ import msgspec
 
 from outlast.clock import Clock, stamp
 from outlast.core.findings import Finding
-from outlast.core.record import Damaged, one_line
+from outlast.core.record import Damaged, Step, one_line
 from outlast.core.recovery import Correction, agreeing, rebuild
 from outlast.core.state import State, fold_all
 from outlast.errors import CorruptError, DurabilityError, OutlastError
 from outlast.home import Home
-from outlast.store import durable
+from outlast.store import durable, regular
 from outlast.store.evidence import artifact_names, read_evidence
 from outlast.store.journal import Journal
 from outlast.store.statefile import decode, encode, read_states
@@ -92,19 +93,23 @@ def _rebuild(home: Home, node: str, clock: Clock, dry_run: bool) -> Recovery:
     journal.known(state.seq)
     for owed in correction.owed:
         journal.append(owed.step, owed.unit, owed.what)
-    journal.close()
     durable.replace(home.state_file, content, mode=durable.SHARED_FILE)
+    # The next start takes it in, as any record that is newer than the file. Without it nothing is lost but the news.
+    where = f"; the old one is {kept} in var/trash" if kept else ""
+    with contextlib.suppress(DurabilityError):
+        journal.append(Step.RECOVER, "node", f"STATE.json was rebuilt, as asked{where}")
+    journal.close()
     return Recovery(True, shown, tuple(findings), kept)
 
 
 def _old(path: Path, node: str) -> tuple[bytes, dict[str, State], str]:
     """The file as it is, what can be used of it, and why the rest cannot. Raises OSError."""
     try:
-        data = path.read_bytes()
+        data = regular.read(path)
     except FileNotFoundError:
         return b"", {}, "it is missing"
-    except IsADirectoryError:
-        return b"", {}, "it is a folder"
+    except regular.NotRegularError:
+        return b"", {}, "it is no regular file"
     try:
         return data, read_states(path, node), ""
     except CorruptError as error:
@@ -142,10 +147,10 @@ def _diff(old: bytes, new: bytes, unreadable: str) -> str:
 
 def _keep(home: Home, old: bytes, clock: Clock) -> str:
     """Keep the old file, which stays where it is until the new one takes its place; its name in the trash."""
-    if home.state_file.is_dir():
-        return durable.set_aside(home.state_file, home.trash, stamp(clock.time())).name
     if not home.state_file.exists():
         return ""
+    if not home.state_file.is_file():
+        return durable.set_aside(home.state_file, home.trash, stamp(clock.time())).name
     durable.make_dir(home.trash)
     copy = home.trash / f"{stamp(clock.time())}-{secrets.token_hex(2)}-{home.state_file.name}"
     durable.replace(copy, old)

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import psutil
 
 from outlast.core.record import one_line
 from outlast.errors import AgentError
@@ -176,7 +175,7 @@ async def _run(
     scratch.mkdir(mode=0o700, exist_ok=True)
     document = work.parent / "stdin.json"  # a file and no pipe: an agent that never reads cannot hold us up
     keep_file(document, msgspec.json.encode(task) + b"\n")
-    before = frozenset(psutil.pids())
+    before = _pids()
     began = time.monotonic()
     try:
         await _spawn(agent, [program, *command[1:]], document, work, env)
@@ -294,10 +293,19 @@ async def _within(seconds: float, event: asyncio.Event) -> bool:
     return event.is_set()
 
 
+def _pids() -> frozenset[int]:
+    # Imported where it is used, as below: it is a megabyte, and most nodes idle most of the time.
+    import psutil
+
+    return frozenset(psutil.pids())
+
+
 def _kill_marked(is_ours: Callable[[str], bool], older: Iterable[int] = ()) -> set[int]:
     """SIGKILL every process of this user whose mark is ours, whatever group it moved to; ``older`` are not looked at."""
+    import psutil
+
     killed = set()
-    for pid in set(psutil.pids()).difference(older, (os.getpid(),)):
+    for pid in _pids().difference(older, (os.getpid(),)):
         with contextlib.suppress(psutil.Error, OSError):
             process = psutil.Process(pid)
             mark = process.environ().get(_MARK)

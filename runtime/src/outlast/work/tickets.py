@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from outlast.store import regular
 from outlast.work.artifacts import Manifest
 
 __all__ = ["RESULT", "TICKET", "Ticket", "read_manifest", "read_ticket"]
@@ -30,7 +31,7 @@ class Ticket(msgspec.Struct, forbid_unknown_fields=True):
 def read_ticket(folder: Path) -> Ticket | None:
     """What is to be done, as this folder says."""
     try:
-        return msgspec.json.decode((folder / TICKET).read_bytes(), type=Ticket)
+        return msgspec.json.decode(regular.read(folder / TICKET), type=Ticket)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
@@ -38,6 +39,6 @@ def read_ticket(folder: Path) -> Ticket | None:
 def read_manifest(path: Path) -> Manifest | None:
     """What became of it, as the file at ``path`` says: the result, or the manifest of what was published."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return msgspec.json.decode(regular.read(path), type=Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
