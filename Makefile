@@ -46,14 +46,16 @@ bench: .venv/.dev ## measure the goals beside their peers: python -m bench
 build: .venv/.control ## make the collection's tarball in build/: ansible-galaxy collection build
 	@$(BIN)/ansible-galaxy collection build --force --output-path build
 
-docs: .venv/.control ## write the roles' README tables from their argument specs: tools/role_docs.py
+docs: .venv/.control ## write the roles' README tables and docs/openapi.yaml from their sources: tools/role_docs.py, tools/openapi.py
 	@$(BIN)/python tools/role_docs.py
+	@$(BIN)/python tools/openapi.py
 
 lock: ## write the locked requirements anew, with hashes: uv pip compile
 	@tools/lock
 
 # Which inventory is in use, where nobody has chosen one yet.
 inventory/current:
+	@test ! -L $@ || { echo "$@ leads to $$(readlink $@), which is not there; mend: ln -sfn local $@ (or your own)" >&2; exit 1; }
 	@ln -s local $@
 
 # Stamps: what is installed is not looked at again until its lock changes.
