@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.outlast.agents.plugins.plugin_utils import glance, reach, table
+from ansible_collections.outlast.agents.plugins.plugin_utils import node_orders, table
 
 
 class ActionModule(ActionBase):
@@ -24,14 +23,9 @@ class ActionModule(ActionBase):
         result.update(changed=False, answer={}, away={})
         home, words = self._task.args["home"], self._task.args["words"]
         try:
-            answer, why = glance.ask(self, [f"{home}/current/bin/outlast", "--home", home, *words, "--json"])
-        except AnsibleError as error:
-            way = reach.Way.of(self._play_context)
-            away = reach.away(str(error), way) or reach.unasked(str(error), way)
-            return {**result, "away": {name: away[name] for name in ("field", "wrong", "mend")}}
-        if not answer:
-            said = [line for line in why.splitlines() if not line.startswith("Shared connection to ")]
-            answer = {"error": f"{home}: {said[-1] if said else 'says nothing'}; mend: ansible-playbook site.yml"}
+            answer = node_orders.tell(self, home, words)
+        except node_orders.Away as away:
+            return {**result, "away": {name: away.finding[name] for name in ("field", "wrong", "mend")}}
         if "error" in answer:
             return {**result, "failed": True, "msg": table.plain(str(answer["error"]))}
         changed = bool(self._task.args.get("counts")) and bool(answer.get("changed"))

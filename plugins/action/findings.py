@@ -12,7 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.outlast.agents.plugins.plugin_utils import quantity, specs, table
+from ansible_collections.outlast.agents.plugins.plugin_utils import quantity, specs, table, verdict
 
 Finding = dict[str, str]
 # Machines without a battery for their clock (a Pi) start with a wrong one.
@@ -45,7 +45,16 @@ class ActionModule(ActionBase):
         if not found:
             self._say_away(away)
             here = [name for name, answer in seen.items() if not answer["away"]]
-            if here:
+            if not here:
+                rows = [verdict.blank(name, "unreachable") for name in seen]
+                again = [
+                    "what next:",
+                    "  when they can be reached, run the same command again; nothing was changed",
+                    "",
+                ]
+                lines = [*table.table(verdict.HEAD, rows), "", f"0 of {len(rows)} nodes are well", "", *again]
+                Display().display("\n".join(["", *lines]), color="red")
+            else:
                 Display().display(f"preflight: {', '.join(here)}: nothing stands in the way", color="green")
             return result
         found = away + found

@@ -84,6 +84,8 @@ class ActionModule(ActionBase):
     def _check_names(self, task_vars: dict[str, Any], values: dict[str, Any]) -> list[dict[str, str]]:
         found = []
         host = task_vars["inventory_hostname"]
+        if "ansible_host" in task_vars and not str(task_vars["ansible_host"] or "").strip():
+            found.append(specs.finding("ansible_host", "is empty", f"write the address of {host}, or remove the line"))
         if not NAME.fullmatch(host):
             wrong = f"{host!r} is no name for a node"
             found.append(
@@ -129,6 +131,14 @@ class ActionModule(ActionBase):
                 found.append(specs.finding(name, str(error), f"write it like {specs.defaults()[name]}"))
             except KeyError:
                 continue
+        # Nobody can be asked there.
+        if any(one["field"] == "ansible_host" for one in found):
+            return None
+        agent = values.get("outlast_agent")
+        command = agent.get("command") if isinstance(agent, dict) else None
+        if isinstance(command, list) and command and not str(command[0]).startswith("/"):
+            mend = "write its whole path, as `command -v` tells it on the node"
+            found.append(specs.finding("outlast_agent", f"command: {command[0]!r} is not an absolute path", mend))
         port = str(values.get("outlast_port", ""))
         if port.isdigit() and not 0 < int(port) < 65536:
             found.append(specs.finding("outlast_port", f"{port} is no port", "choose one from 1024 to 65535"))

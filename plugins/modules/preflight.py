@@ -56,7 +56,11 @@ free_shifts: {description: Numbers to add to the port so that it is free., type:
 # supervisord first binds `<home>/run/supervisor.sock.<pid>`; macOS allows 103 bytes for a socket's path.
 HOME_BYTES = 103 - len("/run/supervisor.sock.1234567")
 ODD_CHARACTERS = set("\"'`$%;#\\\n\r\t*?[]{}|<>&!")
-KEY_SIZE = 4096
+KEY_SIZE = 1 << 17
+# A secret, or one that was erased, and what is known of it; a secret alone, as files were before there were rings.
+KEY_LINE = re.compile(
+    r"(wh(sec|sk|pk)_[A-Za-z0-9+/=]+|-(?= ))( [0-9a-f]{10} (active|accepted|retired|revoked) \S+ \S+)?\Z"
+)
 KEY_NAME = re.compile(r"/[a-z][a-z0-9-]{0,31}\.key\Z")
 SHIFTS = range(100, 4000, 100)
 
@@ -146,10 +150,10 @@ def check_key_content(path: str) -> list[dict[str, str]]:
     try:
         # The node's user may have put something else there since: root neither follows a link nor waits for a pipe.
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            lines = file.read(KEY_SIZE).decode("ascii").split()
+            lines = file.read(KEY_SIZE).decode("ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         return [finding(path, f"cannot be read as a key ({type(error).__name__})", mend)]
-    if not lines or not all(line.startswith("whsec_") for line in lines):
+    if not lines or not all(KEY_LINE.match(line) for line in lines):
         return [finding(path, "holds no key of the form whsec_…", mend)]
     return []
 

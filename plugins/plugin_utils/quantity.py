@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["seconds", "size_bytes"]
+__all__ = ["readable", "seconds", "size_bytes"]
 
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _TIMES = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -18,6 +18,14 @@ def size_bytes(text: str) -> int:
 def seconds(text: str) -> float:
     """Seconds in `30s` and the like; raises ValueError that names the units."""
     return _parse(text, _TIMES)
+
+
+def readable(size: int) -> str:
+    """Bytes for people: `0 B`, `1.4 MiB`."""
+    for unit, factor in reversed(_SIZES.items()):
+        if abs(size) >= factor > 1:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
 
 
 def _parse(text: str, units: dict[str, float] | dict[str, int]) -> float:

@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.parsing.convert_bool import boolean
 
-__all__ = ["PREFIX", "check", "defaults", "finding", "options", "parted"]
+__all__ = ["PREFIX", "asked", "check", "defaults", "finding", "options", "parted"]
 
 PREFIX = "outlast_"
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -62,6 +63,25 @@ def check(names: list[str], values: Mapping[str, Any]) -> list[dict[str, str]]:
     return [*_unknown(names), *_unfit(values)]
 
 
+def asked(extra: Mapping[str, Any], known: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Hold what was given with -e against what a playbook knows: each name's choices, `bool` or `any`."""
+    found = []
+    for name, value in extra.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            found += [finding(name, "is not known here", f"did you mean {close[0]}?")] if close else []
+        elif known[name] == "bool":
+            try:
+                boolean(value)
+            except TypeError:
+                found.append(finding(name, f"{value!r} is neither yes nor no", f"write {name}=yes or {name}=no"))
+        elif isinstance(known[name], list) and str(value) not in known[name]:
+            close = difflib.get_close_matches(str(value), known[name], n=1)
+            mend = f"did you mean {close[0]}?" if close else f"write {name}={known[name][0]}"
+            found.append(finding(name, f"{value!r} is none of {', '.join(known[name])}", mend))
+    return [*found, *_unknown([name for name in extra if name.startswith(PREFIX)])]
+
+
 def _unknown(names: list[str]) -> list[dict[str, str]]:
     known = [*options(), *HELPERS]
     found = []
@@ -81,7 +101,9 @@ def _unfit(values: Mapping[str, Any]) -> list[dict[str, str]]:
             continue
         # One at a time: the validator's messages do not say which variable they are about.
         result = ArgumentSpecValidator({name: spec}).validate({name: values[name]})
-        mend = f"write {CALLED.get(spec['type'], spec['type'])}: {' '.join(_words(spec))}"
+        close = difflib.get_close_matches(str(values[name]), spec.get("choices", ()), n=1)
+        kind = f"write {CALLED.get(spec['type'], spec['type'])}: {' '.join(_words(spec))}"
+        mend = f"did you mean {close[0]}?" if close else kind
         found += [finding(name, _plainly(name, message, values[name]), mend) for message in result.error_messages]
     return found
 

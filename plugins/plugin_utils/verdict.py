@@ -46,13 +46,19 @@ def problems(name: str, seen: dict[str, Any]) -> list[dict[str, str]]:
         wrong = node.get("wrong") or said
         mend = node.get("mend") or advice or ("make up" if answer["local"] else "ansible-playbook site.yml")
         return [{"host": name, "field": node.get("field", "node"), "wrong": wrong, "mend": mend}]
-    asked = {peer for peer in seen if not seen[peer]["away"]}
-    left_out = {f"peers.{peer}" for peer in node["pings"]} - {f"peers.{peer}" for peer in asked}
+    left_out = {f"peers.{peer}" for peer in silent(name, seen)}
     found = [{"host": name, **one} for one in node["findings"] if one["field"] not in left_out]
     if answer["health"] != "ok" and not is_closed(name, seen):
         mend = "see that outlast_address and outlast_port are right, and that the network lets that port through"
         found.append({"host": name, "field": "/healthz", "wrong": answer["health"], "mend": mend})
     return found
+
+
+def silent(name: str, seen: dict[str, Any]) -> list[str]:
+    """The peers that did not answer a node, where this run knows why, or did not ask them: not the node's own matter."""
+    pings = seen[name]["node"].get("pings", {})
+    serve = {peer for peer, other in seen.items() if other["node"].get("status", {}).get("channels")}
+    return [peer for peer, ping in pings.items() if not ping.get("ok") and peer not in serve]
 
 
 def who_reached(name: str, seen: dict[str, Any]) -> dict[str, bool]:
@@ -72,11 +78,12 @@ def is_closed(name: str, seen: dict[str, Any]) -> bool:
 
 def remarks(name: str, seen: dict[str, Any]) -> list[str]:
     """What is worth knowing of a node and no reason to worry."""
+    told = [f"{name}: {peer} does not answer it; what it has for {peer} waits" for peer in silent(name, seen)]
     if not is_closed(name, seen):
-        return []
+        return told
     peers = [peer for peer, did in who_reached(name, seen).items() if did]
     proof = f"{' and '.join(peers)} reached it" if peers else "it answers on its own machine, and no peer was asked"
-    return [f"{name}: its port is closed to this machine; {proof}"]
+    return [f"{name}: its port is closed to this machine; {proof}", *told]
 
 
 def row(name: str, seen: dict[str, Any]) -> tuple[str, ...]:
