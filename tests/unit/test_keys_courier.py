@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from outlast.core import keys, webhook
 from outlast.core.keys import Secret
 from outlast.core.ringtext import ring_text
 from outlast.errors import PeerError
-from outlast.messages import Reply
+from outlast.messages import Ping, Reply, sealed
 from outlast.net import courier as module
 from outlast.net.courier import Courier
 from outlast.net.http import Response
@@ -31,6 +32,8 @@ agent: {command: [/bin/true]}
 peers: {axiom: {url: "http://127.0.0.1:2"}}
 messages: {total_timeout: 300ms, connect_timeout: 100ms}
 """
+TRACE = "a" * 32
+BODY = sealed("coz", "axiom", TRACE, "ping", Ping())(0)
 
 
 def secret(number: int) -> Secret:
@@ -49,6 +52,7 @@ class Wire:
         self.courier = Courier(self.config, self.ring, cast(Ledger, None), FixedClock(NOON), root / "tls")
         self.answers = secret(11)
         self.seen: list[str] = []
+        self.traces: list[str] = []
         self.go = asyncio.Event()
         patch.setattr(module.client, "request", self.request)
 
@@ -56,6 +60,7 @@ class Wire:
         headers: dict[str, str] = more["headers"]
         ours = [key.secret for key in keys.accepted(self.ring.own) if key.secret]
         self.seen.append(webhook.verify(ours, headers, more["body"], NOON, 300).key)
+        self.traces.append(headers["traceparent"])
         await self.go.wait()
         body = msgspec.json.encode(Reply(node="axiom", status=200, now=NOON))
         msg_id = f"res_{headers['webhook-id']}"
@@ -66,7 +71,7 @@ class Wire:
     async def during(self, change: Callable[[], object]) -> bool:
         """A message, and a change while it is on its way: was its answer believed?"""
         self.go.clear()
-        sent = asyncio.create_task(self.courier.deliver("axiom", "msg_1", b"{}"))
+        sent = asyncio.create_task(self.courier.deliver("axiom", "msg_1", BODY))
         await asyncio.sleep(0)
         change()
         self.go.set()
@@ -92,15 +97,23 @@ def test_each_attempt_is_signed_by_the_key_of_its_moment(wire: Wire) -> None:
     wire.go.set()
 
     async def twice() -> None:
-        await wire.courier.deliver("axiom", "msg_1", b"{}")
+        await wire.courier.deliver("axiom", "msg_1", BODY)
         wire.ring.prepare("hmac", NOON + 60, "r1")
-        await wire.courier.deliver("axiom", "msg_1", b"{}")
+        await wire.courier.deliver("axiom", "msg_1", BODY)
         wire.ring.use()
-        await wire.courier.deliver("axiom", "msg_1", b"{}")
+        await wire.courier.deliver("axiom", "msg_1", BODY)
 
     asyncio.run(twice())
     old, new = wire.ring.own[1].id, wire.ring.own[0].id
     assert wire.seen == [old, old, new]
+
+
+def test_what_watches_the_wire_can_follow_a_trace(wire: Wire) -> None:
+    """The header of the W3C says of which trace a message is, in a span of its own."""
+    wire.go.set()
+    asyncio.run(wire.courier.deliver("axiom", "msg_1", BODY))
+    version, trace, span, flags = wire.traces[0].split("-")
+    assert (version, trace, flags) == ("00", TRACE, "01") and re.fullmatch("[0-9a-f]{16}", span)
 
 
 def test_an_answer_is_believed_by_the_keys_of_its_request_or_of_now(wire: Wire) -> None:
@@ -127,7 +140,7 @@ def test_a_new_key_is_used_once_nothing_older_is_on_its_way(wire: Wire) -> None:
 
     async def drained() -> list[bool]:
         said = [await wire.courier.drained()]
-        sent = asyncio.create_task(wire.courier.deliver("axiom", "msg_1", b"{}"))
+        sent = asyncio.create_task(wire.courier.deliver("axiom", "msg_1", BODY))
         await asyncio.sleep(0)
         said.append(await wire.courier.drained())
         wire.ring.prepare("hmac", NOON + 60, "r1")
@@ -139,7 +152,7 @@ def test_a_new_key_is_used_once_nothing_older_is_on_its_way(wire: Wire) -> None:
         said.append(await waiting)
         await sent
         wire.go.clear()
-        late = asyncio.create_task(wire.courier.deliver("axiom", "msg_2", b"{}"))
+        late = asyncio.create_task(wire.courier.deliver("axiom", "msg_2", BODY))
         await asyncio.sleep(0)
         wire.ring.prepare("hmac", NOON + 90, "r2")
         wire.ring.use()
@@ -155,5 +168,5 @@ def test_without_a_key_that_signs_nothing_is_sent(wire: Wire) -> None:
     """After its own keys were revoked a node says what is to be done."""
     wire.ring.revoke("coz")
     with pytest.raises(PeerError, match="rotate-keys"):
-        asyncio.run(wire.courier.deliver("axiom", "msg_1", b"{}"))
+        asyncio.run(wire.courier.deliver("axiom", "msg_1", BODY))
     assert not wire.seen and asyncio.run(wire.courier.drained())

@@ -24,7 +24,7 @@ from outlast.config import Config
 from outlast.core import webhook
 from outlast.core.keys import Key, Ring, Secret, accepted, signing, signs
 from outlast.errors import HttpError, PeerError, SignatureError
-from outlast.messages import Ping, Reply, sealed
+from outlast.messages import Ping, Reply, sealed, traceparent
 from outlast.net import client
 from outlast.net.tls import Pinned, pinned
 from outlast.quantity import duration
@@ -107,6 +107,7 @@ class Courier:
             "webhook-id": msg_id,
             "webhook-timestamp": str(int(now)),
             "webhook-signature": webhook.sign(_secrets((key,)), msg_id, int(now), body),
+            "traceparent": traceparent(body),
         }
         try:
             response = await client.request(
