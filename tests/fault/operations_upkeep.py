@@ -12,14 +12,17 @@ from pathlib import Path
 from fault.operations import NOON
 from fault.operations_local import act_step, home_of, opened, prepare
 from fault.powercut import Operation, Said, Voice
+from support.audited import Scene
 from support.clock import FixedClock
 
+from outlast.config import load_config
 from outlast.core.cleaning import Step as Cleaning
 from outlast.store import durable
 from outlast.store.journal import Journal
 from outlast.store.memory import Memory
 from outlast.work import ballast
 from outlast.work.artifacts import MANIFEST
+from outlast.work.audit import audit
 from outlast.work.packing import compress
 
 __all__ = ["UPKEEP"]
@@ -205,9 +208,33 @@ def _check_found(disk: Path, said: Said) -> None:
         assert ("three" in local.memory.state.units) == (home_of(disk).artifacts / "three").exists()
 
 
+# The report of an audit.
+
+
+def _prepare_record(disk: Path) -> None:
+    scene = Scene(disk, NOON)
+    for number in range(3):
+        scene.task(f"coz-d1zjstvszx0{number}", NOON - 60 + number)
+    scene.ledger.close()
+
+
+def _act_audit(disk: Path, voice: Voice) -> None:
+    home = home_of(disk)
+    with voice("report"):
+        audit(home, load_config(home.config), "coz", NOON, since=NOON - 3600, until=None, key="")
+
+
+def _check_audit(disk: Path, said: Said) -> None:
+    folder = home_of(disk).audits
+    reports = [path.read_text() for path in folder.glob("*.md")] if folder.exists() else []
+    assert all(text.startswith("# Audit of coz") and "coz-d1zjstvszx02" in text for text in reports)
+    assert reports or "report" not in said.done
+
+
 UPKEEP = [
     Operation("compaction", _act_compact, _check_compact, _prepare_long, _compact_later, most=12),
     Operation("cleaning", _act_clean, _check_clean, _prepare_clutter, _clean_later, most=12, stride=2),
     Operation("recover", _act_recover, _check_recover, _prepare_broken, _go_on(_act_recover), most=12, stride=2),
+    Operation("audit", _act_audit, _check_audit, _prepare_record),
     Operation("found", _act_found, _check_found, _prepare_found, _found_later),
 ]

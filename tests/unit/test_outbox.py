@@ -15,6 +15,7 @@ from outlast.cli.channel import _lines
 from outlast.config import Agent, Breaker, Config, Listen, Messages, Peer, Retry
 from outlast.errors import PeerError
 from outlast.messages import Reply
+from outlast.net import outbox
 from outlast.net.courier import Answer
 from outlast.net.outbox import Outbox
 from outlast.store.events import EventLog
@@ -28,6 +29,8 @@ class _Courier:
 
     def __init__(self) -> None:
         self.status: int | None = 202
+        self.up = False
+        self.looks = 0
         self.seen: list[str] = []
 
     async def deliver(self, peer: str, msg_id: str, body: bytes) -> Answer:
@@ -35,6 +38,10 @@ class _Courier:
         if self.status is None:
             raise PeerError(f"{peer} cannot be reached")
         return Answer(Reply(node=peer, status=self.status, now=0.0, reason="because"), 0.01, 0.0)
+
+    async def alive(self, peer: str, within_s: float) -> bool:
+        self.looks += 1
+        return self.up
 
 
 class _Scene:
@@ -150,3 +157,38 @@ def test_a_channel_is_told_in_a_few_lines(scene: _Scene) -> None:
     told = "\n".join(_lines("axiom", one, scene.clock.now))
     for part in ("breaker closed", "not known", "gaps 2", "0 of 1 requests taken (0 %)", "given up since the start: 1"):
         assert part in told
+
+
+def test_a_network_that_is_back_is_noticed_before_the_breaker_tries(
+    scene: _Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom nobody could reach is looked for while something waits, and served when it answers; one that answers and yet takes
+    nothing is not asked more often than its breaker allows."""
+    monkeypatch.setattr(outbox, "_LOOK_S", 0.01)
+    scene.queue("task_1")
+
+    async def looked(times: int) -> None:
+        until = scene.courier.looks + times
+        while scene.courier.looks < until:
+            await asyncio.sleep(0.001)
+
+    async def life() -> None:
+        running = asyncio.create_task(scene.box.run())
+        try:
+            scene.courier.status, scene.courier.up = None, True
+            while scene.box.breaker.status != "open":
+                await looked(2)
+                scene.clock.now += 61
+            tried = len(scene.courier.seen)
+            await looked(5)
+            assert len(scene.courier.seen) == tried, "it was there all the time"
+            scene.courier.up = False
+            await looked(3)
+            scene.courier.status, scene.courier.up = 202, True
+            while scene.ledger.waiting("task_1"):
+                await asyncio.sleep(0.001)
+        finally:
+            running.cancel()
+
+    asyncio.run(asyncio.wait_for(life(), 20))
+    assert scene.box.breaker.status == "closed"

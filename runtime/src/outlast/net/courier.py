@@ -164,15 +164,15 @@ class Courier:
         self._ledger.sent(peer, self._clock.time())
         return answer
 
-    async def alive(self, peer: str) -> bool:
-        """Does anything answer at the peer's /healthz? Proves nothing, costs neither node a write."""
+    async def alive(self, peer: str, within_s: float | None = None) -> bool:
+        """Does anything answer at the peer's /healthz, within so many seconds? Proves nothing, costs neither node a write."""
         try:
             response = await client.request(
                 self._config.peers[peer].url,
                 "GET",
                 "/healthz",
-                connect_s=self._connect,
-                total_s=self._total,
+                connect_s=within_s or self._connect,
+                total_s=within_s or self._total,
                 pinned=self._pinned(peer),
                 response_bytes=_ANSWER_LIMIT,
             )

@@ -29,6 +29,7 @@ __all__ = ["Outbox"]
 
 # Answers that will not change when the same message is sent again.
 _FINAL = {400, 404, 405, 413, 422}
+_LOOK_S = 1.0
 
 
 class Outbox:
@@ -114,12 +115,34 @@ class Outbox:
                 # The message stays; whether it was delivered is settled when it is sent again under the same id.
                 self._events.burst("outbox.failed", str(error), peer=self._peer)
                 pause = duration(self._retry.max)
-            # Not wait_for: before Python 3.12 it can swallow the cancellation of this task.
-            waiter = asyncio.ensure_future(self._wake.wait())
-            try:
-                await asyncio.wait({waiter}, timeout=pause)
-            finally:
-                waiter.cancel()
+            await self._rest(pause)
+
+    async def _rest(self, pause: float | None) -> None:
+        """Wait so many seconds, or until there is something to do. Whom nobody could reach is looked for meanwhile: that it is
+        back must be noticed sooner than the breaker's trial, also where only the network was away.
+        """
+        loop = asyncio.get_running_loop()
+        until = None if pause is None else loop.time() + pause
+        # Not wait_for: before Python 3.12 it can swallow the cancellation of this task.
+        waiter = asyncio.ensure_future(self._wake.wait())
+        look: asyncio.Task[bool] | None = None
+        away = False
+        try:
+            while until is not None and until - loop.time() > _LOOK_S and not self._asked_to_wait:
+                await asyncio.wait({waiter}, timeout=_LOOK_S)
+                look = asyncio.create_task(self._courier.alive(self._peer, _LOOK_S))
+                await asyncio.wait({waiter, look}, return_when=asyncio.FIRST_COMPLETED)
+                if waiter.done():
+                    return
+                if look.result() and away:
+                    self.heard()
+                    return
+                away = not look.result()
+            await asyncio.wait({waiter}, timeout=None if until is None else max(0.0, until - loop.time()))
+        finally:
+            waiter.cancel()
+            if look:
+                look.cancel()
 
     async def _step(self) -> float | None:
         """Send what can be sent. Returns how many seconds to wait for, None for as long as nothing happens."""
