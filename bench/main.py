@@ -23,10 +23,12 @@ from bench.handoff import hand_offs
 from bench.hosts import site
 from bench.idle import Idler, idle_rows, watch
 from bench.journal import appends
+from bench.messages import accepted, forged
 from bench.peers import Supervisord, pm2
 from bench.play import clone, second_up
 from bench.processes import BenchError, say
 from bench.ready import start_to_ready
+from bench.rotation import returned, rotated
 from bench.shared import merges, reconciled
 from bench.state import rebuilds
 from bench.table import Figure, Row, render
@@ -43,10 +45,12 @@ _SETTLE_S = 60.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print. Returns 0, 1 if something could not be measured for an error, 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measure the goals beside their peers.")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements: under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer and shorter measurements, without hosts and what must be fetched"
+    )
     parser.add_argument("--window", type=float, metavar="S", help="seconds to watch idle nodes for (60; quick: 10)")
-    parts = "nodes of this machine, their state, or hosts reached over SSH"
-    parser.add_argument("--only", choices=("nodes", "state", "hosts"), help=parts)
+    parts = "nodes of this machine, their state, their messages and keys, or hosts reached over SSH"
+    parser.add_argument("--only", choices=("nodes", "state", "messages", "hosts"), help=parts)
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         # Who started us in the background may have had SIGINT ignored, and that is kept.
@@ -84,6 +88,8 @@ class _Bench:
         rows = self._nodes() if only in (None, "nodes") else []
         if only in (None, "state"):
             rows += self._state()
+        if only in (None, "messages"):
+            rows += self._messages()
         if only == "hosts" or not (only or self._quick):
             # Alone on the machine: what idles is down by now.
             rows += self._try("site.yml over SSH", lambda: site(self._folder("hosts"), 1 if self._quick else 3))
@@ -115,6 +121,18 @@ class _Bench:
             *self._try("STATE", lambda: rebuilds(self._folder("state"), sizes, 1 if few else 3)),
             *self._try("merge", lambda: merges(self._folder("merge"), keys, 3 if few else 5, install=not few)),
             *self._try("reconcile", lambda: reconciled(self._folder("reconcile"), keys, 1 if few else 3)),
+        ]
+
+    def _messages(self) -> list[Row]:
+        """The door to a node, and its locks."""
+        few = self._quick
+        turns, notes, limit_s = (1, 3_200, 2.0) if few else (3, 16_000, 5.0)
+        times = 1 if few else 3
+        return [
+            *self._try("messages", lambda: accepted(self._folder("in"), turns, notes, limit_s, fetch=not few)),
+            *self._try("forged", lambda: forged(self._folder("out"), 2.0 if few else 10.0)),
+            *self._try("rotation", lambda: rotated(self._folder("r"), times)),
+            *self._try("return", lambda: returned(self._folder("away"), times, network=not few)),
         ]
 
     def _folder(self, name: str) -> Path:

@@ -1,4 +1,5 @@
-"""What Outlast is measured beside: supervisord and pm2, each minding one child that sleeps, and pycrdt, which merges maps.
+"""What Outlast is measured beside: supervisord and pm2, each minding one child that sleeps; pycrdt, which merges maps; Debian's
+webhook, which starts a command for every signed message, and aiohttp, which only reads them.
 
 Rules kept here: each lives in a folder of its own; a peer that cannot be had is a BenchError that says why.
 
@@ -9,20 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.processes import BenchError, family, finish, run, running, wait_answer
 
-__all__ = ["PM2", "Supervisord", "pm2", "pycrdt"]
+__all__ = ["PM2", "Supervisord", "aiohttp", "pm2", "pycrdt", "webhook"]
 
 PM2 = "7.0.4"
-_LOCK = Path(__file__).resolve().parent.parent / "requirements" / "bench.txt"
+_HERE = Path(__file__).resolve().parent
+_LOCK = _HERE.parent / "requirements" / "bench.txt"
+_GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 _CALL = b"<?xml version='1.0'?><methodCall><methodName>supervisor.getState</methodName><params/></methodCall>"
 _CONF = """\
 [unix_http_server]
@@ -103,9 +107,7 @@ def _daemon(home: Path) -> int:
 @contextlib.contextmanager
 def pycrdt(root: Path) -> Iterator[Any]:
     """The module pycrdt, installed below ``root`` as requirements/bench.txt pins it. Raises BenchError."""
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    install += ["--require-hashes", "--only-binary", ":all:", "--target", str(root), "--requirement", str(_LOCK)]
-    run(install, _LOCK.parent, {}, 120)
+    _install(root)
     # Last on the path: what is installed here already is what is used.
     sys.path.append(str(root))
     try:
@@ -114,3 +116,57 @@ def pycrdt(root: Path) -> Iterator[Any]:
         raise BenchError(f"pycrdt cannot be imported: {error}") from error
     finally:
         sys.path.remove(str(root))
+
+
+@contextlib.contextmanager
+def aiohttp(root: Path, port: int, wrapper: Sequence[str]) -> Iterator[None]:
+    """A bare aiohttp server (bare.py), installed below ``root`` as requirements/bench.txt pins it. Raises BenchError."""
+    _install(root / "lib")
+    # -P: nothing of this folder is taken for a module of theirs.
+    command = ["env", f"PYTHONPATH={root / 'lib'}", sys.executable, "-P", str(_HERE / "bare.py"), str(port)]
+    with running([*wrapper, *command], root / "out.log") as process:
+        wait_answer(("127.0.0.1", port), _GET, process)
+        yield
+
+
+@contextlib.contextmanager
+def webhook(root: Path, port: int, wrapper: Sequence[str], secret: str) -> Iterator[None]:
+    """webhook, which starts /bin/true for every body signed (HMAC-SHA256) with ``secret``; Debian's package is unpacked below
+    ``root`` where it is not installed. Raises BenchError.
+    """
+    root.mkdir()
+    rule = {"type": "payload-hmac-sha256", "secret": secret, "parameter": {"source": "header", "name": "X-Signature"}}
+    hook = {
+        "id": "note",
+        "execute-command": "/bin/true",
+        "http-methods": ["POST"],
+        "success-http-response-code": 202,
+        "response-message": "accepted",
+        "trigger-rule": {"match": rule},
+        "trigger-rule-mismatch-http-response-code": 401,
+    }
+    hooks = root / "hooks.json"
+    hooks.touch(0o600)
+    hooks.write_text(json.dumps([hook]))
+    command = [_webhook(root), "-ip", "127.0.0.1", "-port", str(port), "-hooks", str(hooks)]
+    with running([*wrapper, *command], root / "out.log") as process:
+        wait_answer(("127.0.0.1", port), _GET, process)
+        yield
+
+
+def _webhook(root: Path) -> str:
+    if program := shutil.which("webhook"):
+        return program
+    if not shutil.which("apt-get"):
+        raise BenchError("it is not installed, and apt-get, which has it, is not here")
+    # Downloaded and unpacked, not installed: the machine stays as it is.
+    run(["apt-get", "-qq", "download", "webhook"], root, {}, 60)
+    run(["dpkg-deb", "-x", *map(str, root.glob("webhook_*.deb")), str(root)], root, {}, 60)
+    return str(root / "usr" / "bin" / "webhook")
+
+
+def _install(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    install += ["--require-hashes", "--only-binary", ":all:", "--target", str(folder), "--requirement", str(_LOCK)]
+    run(install, _LOCK.parent, {}, 120)

@@ -54,6 +54,14 @@ class Clone:
         command = ["make", "--no-print-directory", "-o", ".venv/.control", target, f"ARGS={arguments}"]
         return run(command, self.root, {**self.environment, **(environment or {})}, _LIMIT_S)
 
+    def play(self, playbook: str) -> float:
+        """Run a playbook; return its seconds. Raises BenchError."""
+        arguments = ["-e", json.dumps({"outlast_port_base": self.port_base})]
+        environment = {**self.environment, "ANSIBLE_CONFIG": "ansible.cfg", "LC_ALL": "C.UTF-8"}
+        return run(
+            [str(self.root / ".venv/bin/ansible-playbook"), playbook, *arguments], self.root, environment, _LIMIT_S
+        )[0]
+
     def home(self, node: str) -> Path:
         """The home of a node."""
         return self.root / ".outlast" / node
@@ -64,9 +72,17 @@ class Clone:
 
 
 @contextlib.contextmanager
-def clone(checkout: Path, folder: Path) -> Iterator[Clone]:
-    """Copy the checkout to ``folder``, provision its nodes, and take them down at the end. Raises BenchError."""
+def clone(checkout: Path, folder: Path, settings: Mapping[str, object] | None = None) -> Iterator[Clone]:
+    """Copy the checkout to ``folder``, provision its nodes, with these variables, and take them down at the end.
+
+    Raises BenchError.
+    """
     _copy(checkout, folder)
+    if settings:
+        # YAML is what it is read as, and JSON is YAML.
+        variables = folder / "inventory" / "local" / "group_vars" / "all" / "bench.yml"
+        variables.parent.mkdir(parents=True, exist_ok=True)
+        variables.write_text(json.dumps(settings))
     (folder / ".venv").symlink_to(sys.prefix)
     copy = Clone(folder, _free_base())
     try:

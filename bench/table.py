@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 __all__ = ["AtLeast", "Figure", "Goal", "Row", "median", "met", "per_day", "percentile", "render"]
 
-_DECIMALS = {"MiB": 1, "MB": 2, "KB": 2, "%": 3, "s": 2, "ms": 1, "/s": 0, "×": 2}
+_DECIMALS = {"MiB": 1, "MB": 2, "KB": 2, "%": 3, "s": 2, "ms": 1, "/s": 0, "×": 2, "µs": 0, "refused": 0}
 _HEAD = ("measure", "ours", "peers, same run", "goal", "met?")
 _DAY = 86_400.0
 
@@ -38,15 +38,15 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """No less than ``times`` what the peer ``beside`` does."""
+    """No less than ``times`` what the peer ``beside`` does; where no peer is named, than ``times`` itself."""
 
     times: float
-    beside: str
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table; ``unit`` is MiB, MB, KB (1,000 bytes), %, s, ms, /s (so many a second) or × (a ratio)."""
+    """One line of the table; ``unit`` is MiB, MB, KB (1,000 bytes), %, s, ms, µs, /s (so many a second), × (a ratio), or refused (messages)."""
 
     measure: str
     unit: str
@@ -79,8 +79,8 @@ def met(row: Row) -> str:
     if row.ours.value is None:
         return "not known"
     if isinstance(row.goal, AtLeast):
-        peer = _peer(row, row.goal.beside)
-        return "not known" if peer is None else "yes" if row.ours.value >= row.goal.times * peer else "NO"
+        than = _peer(row, row.goal.beside) if row.goal.beside else 1.0
+        return "not known" if than is None else "yes" if row.ours.value >= row.goal.times * than else "NO"
     limit = row.goal.limit
     if row.ours.value > limit or (row.goal.strict and row.ours.value == limit):
         return "NO"
@@ -126,6 +126,6 @@ def _goal(row: Row) -> str:
     if row.goal is None:
         return "-"
     if isinstance(row.goal, AtLeast):
-        return f"≥ {row.goal.times:g} × {row.goal.beside}"
+        return f"≥ {round(row.goal.times, 2):g} {f'× {row.goal.beside}' if row.goal.beside else row.unit}"
     beside = f", ≤ {row.goal.beside}" if row.goal.beside else ""
     return f"{'<' if row.goal.strict else '≤'} {row.goal.limit:g} {row.unit}{beside}"

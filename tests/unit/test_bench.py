@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +14,15 @@ import pytest
 
 from bench.idle import Written, grown
 from bench.journal import appends
+from bench.load import Load, generator, http, send, sending
+from bench.messages import accepted, forged
 from bench.play import changed
 from bench.processes import BenchError
 from bench.shared import merges
 from bench.state import populate, rebuilds
 from bench.table import AtLeast, Figure, Goal, Row, median, met, per_day, percentile, render
 from bench.wire import wire
+from support.live import until
 
 
 def row(ours: float | None, peer: float | None = None, goal: Goal | None = None) -> Row:
@@ -55,6 +60,14 @@ def test_met_by_a_multiple_of_the_peer(ours: float | None, peer: float | None, e
     )
     assert met(rate) == expected
     assert "| ≥ 3 × bare write |" in render([rate])
+
+
+@pytest.mark.parametrize(("ours", "expected"), [(4000.0, "yes"), (3999.0, "NO"), (None, "not known")])
+def test_met_by_so_many(ours: float | None, expected: str) -> None:
+    """Where no peer is named, the goal is the figure itself, in the row's unit."""
+    rate = Row("notes accepted", "/s", Figure(ours), goal=AtLeast(4000))
+    assert met(rate) == expected
+    assert "| ≥ 4000 /s |" in render([rate])
 
 
 def test_table_is_aligned_and_names_what_is_missing() -> None:
@@ -140,6 +153,60 @@ def test_merging_without_the_peer_says_so(tmp_path: Path) -> None:
     assert "has to be installed first" in text
 
 
+def test_the_generator_says_each_request_once_and_waits_for_its_answer() -> None:
+    """Every request of every sender is answered, in its order; what a server took of time and what it answered is told."""
+    with server(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok") as (port, heard):
+        senders = [[http(f"/{name}", {}, f"{name}{number}".encode()) for number in range(20)] for name in "ab"]
+        outcome = send(Load(port, senders, 30.0))
+    assert outcome.answers == {202: 40} and len(outcome.latencies) == 40
+    assert 0 < min(outcome.latencies) <= outcome.seconds and outcome.rate > 0
+    assert [b"".join(said) for said in sorted(heard)] == [b"".join(requests) for requests in senders]
+
+
+def test_with_a_pace_the_time_counts_from_when_a_message_was_due() -> None:
+    """A server that needs 20 ms for each of 20 messages that are due within 20 ms lets the last one wait for all others."""
+    with server(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", delay_s=0.02) as (port, _):
+        outcome = send(Load(port, [[http("/", {}, b"x")] * 20], 30.0, pace=1000.0))
+    assert max(outcome.latencies) > 0.35
+
+
+def test_a_generator_that_goes_on_is_ended() -> None:
+    """It says its list again and again until it is told to end, and then what came of it; one that had ended is an error."""
+    with server(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n") as (port, heard):
+        load = Load(port, [[http("/", {}, b"x")]], 60.0, again=True)
+        with sending(load) as process:
+            until(lambda: sum(map(len, heard)) > 5)
+            outcome = generator(process)
+        assert outcome.answers.keys() == {401} and outcome.answers[401] >= 5
+        with sending(Load(port, [[http("/", {}, b"x")]], 60.0)) as process:
+            process.wait(30)
+            with pytest.raises(BenchError, match="ended before"):
+                generator(process)
+
+
+def test_a_server_that_says_nothing_is_an_error() -> None:
+    """No answer at all is no figure."""
+    with server(b"") as (port, _), pytest.raises(BenchError, match="no answer at all"):
+        send(Load(port, [[http("/", {}, b"x")]], 0.2))
+
+
+def test_the_door_is_measured(tmp_path: Path) -> None:
+    """Notes of 1 and of 32 senders come in, forged ones do not; peers that were not fetched are missing with the reason."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    rows = accepted(tmp_path / "in", 1, 64, 0.5, fetch=False) + forged(tmp_path / "out", 0.5)
+    assert all(row.ours.value and row.ours.value > 0 for row in rows)
+    text = render(rows)
+    assert "- webhook not measured: left out of a quick run" in text and "- aiohttp not measured" in text
+
+
+def test_what_the_door_does_not_take_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note that is refused, or acknowledged and not kept, is an error and no figure."""
+    monkeypatch.setattr("bench.messages.LiveNode.journal", lambda node: "")
+    with pytest.raises(BenchError, match="the journal has 0"):
+        accepted(tmp_path, 1, 32, 0.5, fetch=False)
+
+
 def test_a_wire_counts_what_passes_and_passes_nothing_when_cut() -> None:
     """Bytes are counted both ways; a wire that is cut lets go of what was open and takes nothing."""
     with echo() as port, wire(port) as laid:
@@ -178,3 +245,28 @@ def echo() -> Iterator[int]:
         thread.start()
         yield server.getsockname()[1]
         thread.join(10)
+
+
+@contextlib.contextmanager
+def server(answer: bytes, delay_s: float = 0.0) -> Iterator[tuple[int, list[list[bytes]]]]:
+    """The port of a server that gives the same answer to whatever comes, and what each connection said."""
+    heard: list[list[bytes]] = []
+
+    class Talk(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            heard.append(said := [])
+            with contextlib.suppress(ConnectionError):
+                while data := self.request.recv(65_536):
+                    said.append(data)
+                    time.sleep(delay_s)
+                    self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Talk) as serving:
+        serving.daemon_threads = True
+        thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield serving.server_address[1], heard
+        finally:
+            serving.shutdown()
+            thread.join(10)
