@@ -196,9 +196,9 @@ def _share(node: LiveNode, number: int, *entries: dict[str, Any], **fields: Any)
 
 def test_what_a_peer_shares_is_checked_answered_and_limited(tmp_path: Path) -> None:
     """Seen from the wire, signed by a client that is not ours: a Share is taken and answered with what is held then; one that
-    breaks the rules is a 422 and leaves nothing; above ``shared.rate`` it is a 429, and a ping still passes."""
+    breaks the rules is a 422, leaves nothing and counts; above ``shared.rate`` it is a 429, and a ping still passes."""
     good = {"agent": "witness", "seq": 1, "kind": "set", "key": "a", "value": "1"}
-    with pair(tmp_path, None, {"shared": {"rate": 2}}) as (_, axiom):
+    with pair(tmp_path, None, {"shared": {"rate": 10}}) as (_, axiom):
         axiom.start()
         wrong: list[dict[str, Any]] = [
             {**good, "agent": "../../x"},

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.live import until
 
 from bench.idle import Written, grown
 from bench.journal import appends
@@ -22,7 +23,6 @@ from bench.shared import merges
 from bench.state import populate, rebuilds
 from bench.table import AtLeast, Figure, Goal, Row, median, met, per_day, percentile, render
 from bench.wire import wire
-from support.live import until
 
 
 def row(ours: float | None, peer: float | None = None, goal: Goal | None = None) -> Row:
