@@ -176,6 +176,7 @@ def test_nothing_accepted_is_a_report_too(scene: Scene) -> None:
         ("coz", "--since", "1h", "--until", "2h"),
         ("coz", "--key", "xyz"),
         ("coz", "--since", "9999-12-31"),
+        ("coz", "--since", "999999d"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(scene: Scene, words: tuple[str, ...]) -> None:

@@ -156,6 +156,27 @@ def test_an_id_is_forgotten_only_when_its_timestamp_cannot_pass(door: Doorway) -
     assert len(door.noted()) == 1
 
 
+def test_a_task_whose_intent_comes_to_light_later_is_worked_on(door: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fsync failed, and the record is in the file all the same: 503; found again by the next look, and sent again by its
+    peer, the task is queued, once."""
+    journal = door.node._memory.journal
+    write = journal._write
+
+    def reaches_the_disk_and_fails(*given: Any) -> None:
+        write(*given)
+        raise DurabilityError("fdatasync: EIO")
+
+    task = signed(envelope({"type": "task", "unit": UNITS[0], "task": "host report"}), f"task_{UNITS[0]}")
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "_write", reaches_the_disk_and_fails)
+        assert door.statuses(task) == [503]
+    journal.mend()
+    assert door.node.state.units[UNITS[0]].status == "open" and not door.node._tasks._queue.qsize()
+    assert door.statuses(task) == [202]
+    assert door.statuses(task, signed(task.body, "task_other")) == [202, 202]
+    assert door.node._tasks._queue.qsize() == 1
+
+
 # The order of the checks
 
 
@@ -296,35 +317,3 @@ def test_a_node_whose_own_key_was_revoked_answers_nothing_that_could_be_believed
 
 
 # What the record keeps
-
-
-def test_the_record_is_bounded_and_says_from_when_on_it_is_whole(tmp_path: Path) -> None:
-    """No more rows than ``audit_most``, none older than ``audit_keep``, and the moment from which on nothing is missing."""
-    door = Doorway(tmp_path, messages={"audit_most": 3, "audit_keep": "1h"})
-    begins = door.node._ledger._file.meta
-    assert begins("record_begins") == 0.0
-    for number in range(5):
-        door.clock.now = NOON + number
-        door.statuses(signed(note("x", number + 1), f"note_{number}", at=door.clock.now))
-    assert [row["id"] for row in door.recorded()] == ["note_2", "note_3", "note_4"]
-    assert begins("record_begins") == NOON + 1
-    door.clock.now = NOON + 3603.5
-    door.statuses(signed(note("x", 9), "note_9", at=door.clock.now))
-    assert [row["id"] for row in door.recorded()] == ["note_4", "note_9"]
-    assert begins("record_begins") == NOON + 3
-    door.close()
-
-
-def test_pings_are_not_recorded_and_not_taken_twice(door: Doorway) -> None:
-    """They cause nothing; their ids are known all the same."""
-    assert door.statuses(signed(PING, "ping_1")) == [200]
-    assert not door.recorded() and door.node._ledger.seen("coz", "ping_1") == 200
-
-
-def test_what_is_shared_is_recorded_by_its_span(door: Doorway) -> None:
-    """An audit can find the very entries that came in."""
-    entries = [{"agent": "coz", "seq": seq, "kind": "set", "key": f"k{seq}", "value": "v"} for seq in (3, 4, 7)]
-    holding: dict[str, Any] = {"have": {}, "sums": {}}
-    answer = door.send(signed(envelope({"type": "share", "holding": holding, "entries": entries}, 0), "share_1"))[0]
-    assert answer.status == 202, answer.body
-    assert door.recorded()[0]["about"] == "coz:3-7"

@@ -270,11 +270,47 @@ def test_slow_senders_make_room(app: App) -> None:
             wire = stack.enter_context(host.dial())
             wire.sendall(LAST[:20])
             slow.append(wire)
-            until(lambda: len(host.server._sending) == len(slow))
+            until(lambda: len(host.server._waiting) == len(slow))
         assert ask(host)[0] == 200
         assert rest(slow[0]) == b""
         slow[2].sendall(LAST[20:])
         assert answers(rest(slow[2])) == [200]
+
+
+def test_one_address_keeps_no_other_out(app: App) -> None:
+    """However many connections it opens, and however it uses them: one from elsewhere that says nothing yet is not cut."""
+    with served(app, replace(LIMITS, connections=4)) as host, contextlib.ExitStack() as stack:
+        honest = stack.enter_context(host.dial())
+        until(lambda: len(host.server._idle) == 1)
+        for full in (2, 3, *[4] * 10):
+            wire = stack.enter_context(socket.create_connection(("127.0.0.1", host.port), 5, ("127.0.0.2", 0)))
+            wire.sendall(LAST[:20])
+            until(lambda full=full: len(host.server._connections) == full)
+        honest.sendall(LAST)
+        assert answers(rest(honest)) == [200]
+
+
+def test_one_address_at_work_keeps_no_other_out(app: App) -> None:
+    """Connections from one address are all at work, without end: one from elsewhere is served, one more of its own is not."""
+    with served(app, replace(LIMITS, connections=3)) as host, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            wire = stack.enter_context(socket.create_connection(("127.0.0.1", host.port), 5, ("127.0.0.2", 0)))
+            wire.sendall(LAST.replace(b"/ok", b"/wait"))
+        until(lambda: len(app.seen) == 3)
+        more = stack.enter_context(socket.create_connection(("127.0.0.1", host.port), 5, ("127.0.0.2", 0)))
+        assert answers(rest(more)) == [503]
+        assert ask(host)[0] == 200
+        app.gate.set()
+
+
+def test_who_takes_no_answers_makes_room(app: App) -> None:
+    """When all connections are taken by peers that do not read what they asked for, one gives way to a new one."""
+    with served(app, replace(LIMITS, connections=2)) as host, contextlib.ExitStack() as stack:
+        for number in range(2):
+            wire = stack.enter_context(host.dial())
+            wire.sendall(GET.replace(b"/ok", b"/large"))
+            until(lambda full=number + 1: len(host.server._waiting) == full)
+        assert ask(host)[0] == 200
 
 
 def test_who_sends_many_requests_at_once_does_not_hold_up_the_others() -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from outlast.errors import KeyFileError
-from outlast.store.keyring import make_key, read_ring
+from outlast.core.keys import Key, Secret, accepted
+from outlast.core.ringtext import ring_text
+from outlast.errors import BadInput, KeyFileError
+from outlast.store.keyring import Keyring, make_key, read_ring
 
 
 def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
@@ -55,6 +57,25 @@ def test_links_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     for name in ("link.key", "folder.key", "missing.key"):
         with pytest.raises(KeyFileError):
             read_ring(tmp_path / name)
+
+
+def test_a_peer_has_no_more_keys_than_a_rotation_needs(tmp_path: Path) -> None:
+    """Each would be tried on whatever a stranger sends in its name: too many are refused, also a few at a time."""
+    make_key(tmp_path / "coz.key")
+    held = Keyring(tmp_path, "coz", ["axiom"])
+
+    def ring(newest: int, count: int) -> str:
+        made = [Secret(bytes([number]) * 32) for number in range(newest, newest - count, -1)]
+        return ring_text(tuple(Key(one.id, "accepted", 1e9 + one.key[0], "", one) for one in made))
+
+    with pytest.raises(BadInput, match="outlast keys retire"):
+        held.accept("axiom", ring(200, 9))
+    assert not held.peers
+    assert held.accept("axiom", ring(200, 8))
+    with pytest.raises(BadInput):
+        held.accept("axiom", ring(100, 1))
+    assert len(accepted(held.peers["axiom"])) == 8
+    assert held.accept("axiom", ring(201, 1)) and len(accepted(read_ring(tmp_path / "axiom.key"))) == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -116,6 +116,18 @@ def test_ids_are_the_same_for_all_and_tell_nothing() -> None:
     assert pair.text.startswith("whsk_") and len(base64.b64decode(pair.text[5:])) == 64
 
 
+@pytest.mark.parametrize("sign", [0, 0x80])
+@pytest.mark.parametrize("start", ["00", "01", "ec", "ed", "ee", "26e8958f", "c7176a70"])
+def test_a_key_that_anybody_can_sign_for_is_none(start: str, sign: int) -> None:
+    """The points of small order, however they are written: a signature that needs no secret would be right for them."""
+    rest = {"00": "00" * 31, "01": "00" * 31, "26e8958f": "c2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "c7176a70": "3d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"}  # fmt: skip
+    key = bytearray.fromhex(start + rest.get(start, "ff" * 30 + "7f"))
+    key[-1] |= sign
+    with pytest.raises(SignatureError, match="anybody"):
+        Secret(b"", bytes(key))
+
+
 def test_what_peers_are_given_of_an_ed25519_key_is_the_public_half() -> None:
     """No secret half leaves its node; HMAC keys are shared as they are."""
     pair = Secret(bytes(32), ed25519.public(bytes(32)))
@@ -153,6 +165,10 @@ WRONG = [
     LINE.replace(LINE.split()[1], "0123456789"),
     LINE.replace("2026-11-21T12:00:00.000Z", "2026-11-21T12:00:00"),
     LINE.replace("2026-11-21T12:00:00.000Z", "noon"),
+    *(
+        LINE.replace("2026-11-21T12:00:00.000Z", edge)
+        for edge in ("0001-01-01T00:00:00+23:59", "1969-12-31T00:00:00Z", "9999-12-31T23:59:59-23:59")
+    ),
     LINE[:-1] + "a/b",
     f"{LINE}\n{LINE}",
     f"{LINE}\n{ring_text(keys.use(keys.prepare((), secret(2), NOON, '')))}",

@@ -14,6 +14,7 @@ import msgspec
 
 from outlast.core.ids import UNIT
 from outlast.core.plainjson import to_json
+from outlast.core.record import one_line
 from outlast.errors import BadInput, OutlastError, PeerError
 from outlast.net.http import Request, Response
 
@@ -58,11 +59,16 @@ class _Wait(msgspec.Struct, forbid_unknown_fields=True):
 class Emergency(msgspec.Struct, forbid_unknown_fields=True):
     """Enter emergency mode, until a person ends it."""
 
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+    reason: Annotated[str, msgspec.Meta(max_length=512)]
+
+    def __post_init__(self) -> None:
+        # The journal tells a mode by what stands before its reason, and would have nothing behind it.
+        if not one_line(self.reason):
+            raise ValueError("a reason that can be read is missing")
 
 
-class _Resume(msgspec.Struct, forbid_unknown_fields=True):
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+class _Resume(Emergency):
+    """The same of its end."""
 
 
 async def carry_out(orders: Mapping[str, Order], name: str, body: bytes) -> object:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import click
 
-from outlast.cli.common import Where, as_json, emit
+from outlast.cli.common import Where, as_json, emit, named
 from outlast.cli.show import tell
 from outlast.core.record import one_line
 from outlast.errors import BadInput
@@ -38,8 +38,7 @@ def audit(where: Where, agent: str, since: str | None, until: str | None, key: s
 
     if key and re.fullmatch("[0-9a-f]{10}", key) is None:
         raise BadInput("--key", f"{one_line(key, 40)!r} is no key's id", "take one of `outlast keys list`")
-    if re.fullmatch("[a-z][a-z0-9-]{0,31}", agent) is None:
-        raise BadInput("AGENT", f"{one_line(agent, 40)!r} is not a name", "see `outlast keys list` for the agents")
+    named("AGENT", agent, "see `outlast keys list` for the agents")
     now = time.time()
     begin = moment("--since", since, now) if since else None
     end = moment("--until", until, now) if until else None
@@ -58,13 +57,12 @@ def audit(where: Where, agent: str, since: str | None, until: str | None, key: s
 def moment(field: str, text: str, now: float) -> float:
     """Read a moment as people write it, into seconds since 1970. Raises BadInput."""
     try:
-        return now - duration(text.removesuffix("ago").strip())
+        found = now - duration(text.removesuffix("ago").strip())
     except ValueError:
-        pass
-    try:
-        found = datetime.fromisoformat(text.strip()).timestamp()
-    except (ValueError, OverflowError, OSError):
-        found = -1.0
+        try:
+            found = datetime.fromisoformat(text.strip()).timestamp()
+        except (ValueError, OverflowError, OSError):
+            found = -1.0
     if not 0 <= found < _LATEST:
         mend = "write 2026-11-21, 2026-11-21T14:00, or 2h or 3d for so long ago"
         raise BadInput(field, f"{one_line(text, 40)!r} is no moment", mend)

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from outlast.cli.common import Where, as_json, emit
+from outlast.cli.common import Where, as_json, emit, named
 from outlast.cli.show import table, tell
 from outlast.cli.talk import do
 from outlast.cli.tls import tls
@@ -24,6 +24,7 @@ from outlast.quantity import duration
 __all__ = ["keys"]
 
 _SPARE_S = 30.0
+_AGENTS = "outlast keys list shows them"
 
 
 @click.group()
@@ -112,11 +113,14 @@ def _age(seconds: float) -> str:
 @click.pass_obj
 def prepare(where: Where, rotation: str | None, as_json: bool) -> int:
     """Make the node's next key, which does not sign yet."""
+    from outlast.core.keys import LABEL
 
     def line(found: dict[str, Any]) -> str:
         how = "is prepared" if found["changed"] else "was prepared already"
         return f"{found['id']} {how}: once every peer accepts it, outlast keys use"
 
+    if rotation is not None and re.match(LABEL, rotation) is None:
+        raise BadInput("--rotation", f"{rotation!r} is not a label", "use 1 to 64 of A-Z a-z 0-9 . _ : -")
     _give(where, "prepare", {"rotation": rotation}, as_json, line)
     return 0
 
@@ -170,9 +174,10 @@ def revoke(where: Where, agent: str, ids: tuple[str, ...], as_json: bool) -> int
         told += f"; not known here, and never will be: {', '.join(found['unknown'])}" if found["unknown"] else ""
         return told if found["signs"] else f"{told}; no key signs now: outlast keys prepare, then use"
 
+    named("AGENT", agent, _AGENTS)
     for one in ids:
         if re.match(KEY_ID, one) is None:
-            raise BadInput("--id", f"{one!r} is not a key's id", "outlast keys list shows them")
+            raise BadInput("--id", f"{one!r} is not a key's id", _AGENTS)
     _give(where, "revoke", {"agent": agent, "ids": list(ids) or None}, as_json, line)
     return 0
 
@@ -188,6 +193,7 @@ def accept(where: Where, agent: str, as_json: bool) -> int:
     """
     from outlast.core.ringtext import RING_LIMIT
 
+    named("AGENT", agent, _AGENTS)
     if sys.stdin.isatty():
         raise BadInput("ring", "standard input is a terminal", f"pipe in what `outlast keys show` prints on {agent}")
     try:
@@ -242,6 +248,7 @@ def add(where: Where, name: str, allow: tuple[str, ...], rate: int | None, as_js
     Prints the secret, which is not shown again. The service signs what it posts by Standard Webhooks:
     `outlast keys add home-assistant --allow note`.
     """
+    named("NAME", name, "use lower-case letters, digits and -, a letter first, 32 at most")
     answer = do(where.home, "keys/add", {"name": name, "allow": list(allow), "rate": rate})
     if as_json:
         emit(answer)
@@ -260,5 +267,6 @@ def remove(where: Where, name: str, as_json: bool) -> int:
 
     Its secret is erased.
     """
+    named("NAME", name, _AGENTS)
     _give(where, "remove", {"name": name}, as_json, lambda found: f"{name} is let in no longer")
     return 0

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 
 import click
 
-from outlast.cli.common import Where, as_json, emit, fits
+from outlast.cli.common import Where, as_json, emit, fits, named
 from outlast.cli.show import tell
 from outlast.cli.talk import order
 from outlast.core.ids import new_unit
-from outlast.errors import BadInput
 
 __all__ = ["note"]
 
@@ -31,8 +29,7 @@ def note(where: Where, peer: str, text: str, as_json: bool) -> int:
     Once this says so, it will be there, in order, however long PEER sleeps; `outlast trace` follows it.
     """
     home, config = where.home, where.config
-    if re.fullmatch("[a-z][a-z0-9-]{0,31}", peer) is None:
-        raise BadInput("PEER", f"{peer!r} is not a node's name", "see `outlast status` for the peers")
+    named("PEER", peer, "see `outlast status` for the peers")
     fits("TEXT", text, _LIMIT, 'say what there is to know, such as "the backup disk is new"')
     unit = new_unit(config.node, time.time(), secrets.randbits(18))
     told = order(home, "note", {"unit": unit, "peer": peer, "text": text})

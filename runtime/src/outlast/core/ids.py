@@ -43,7 +43,8 @@ def message_id(unit: str, kind: str) -> str:
 def note_unit(sender: str, msg_id: str) -> str:
     """Under which name the journal has a note: the one that its sender gave it, else one that its id leads to."""
     kind, _, unit = msg_id.partition("_")
-    if kind == "note" and valid_unit(unit) and unit[:-UNIT_TAIL] == sender:
+    # Who is called "note" could choose the name of somebody else's.
+    if kind == "note" and sender != "note" and valid_unit(unit) and unit[:-UNIT_TAIL] == sender:
         return unit
     bits = int.from_bytes(blake2s(f"{sender} {msg_id}".encode(), digest_size=8).digest())
     return "note-" + "".join(_ALPHABET[(bits >> shift) & 31] for shift in range(55, -1, -5))

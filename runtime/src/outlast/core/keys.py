@@ -60,6 +60,10 @@ LABEL = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z"
 _HMAC, _PRIVATE, _PUBLIC = "whsec_", "whsk_", "whpk_"
 _MIN_KEY, _MAX_KEY = 24, 64
 _HALF = 32
+# The points of small order, by their y (RFC 8032, 5.1): what is signed for one of them proves nothing.
+_PRIME, _Y = 2**255 - 19, 2**255 - 1
+_EIGHTH = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_WEAK = {0, 1, _PRIME - 1, _EIGHTH, _PRIME - _EIGHTH}
 _LIVE: dict[str, int] = {"active": 0, "accepted": 0, "retired": 1, "revoked": 2}
 _RETIRED_KEPT = 64
 
@@ -79,6 +83,8 @@ class Secret:
         if self.public:
             if len(self.public) != _HALF or len(self.key) not in {0, _HALF}:
                 raise SignatureError(f"each half of an Ed25519 key has {_HALF} bytes")
+            if (int.from_bytes(self.public, "little") & _Y) % _PRIME in _WEAK:
+                raise SignatureError("an Ed25519 key that anybody can sign for")
         elif not _MIN_KEY <= len(self.key) <= _MAX_KEY:
             raise SignatureError(f"a secret has {_MIN_KEY} to {_MAX_KEY} bytes, not {len(self.key)}")
 

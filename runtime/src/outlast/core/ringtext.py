@@ -23,6 +23,7 @@ RING_LIMIT = 65_536
 """The longest text of a ring, in bytes: a thousand revocations."""
 
 _ALLOW = re.compile(r"# allow: ([a-z][a-z0-9.,_ -]*); rate: ([1-9][0-9]{0,5})")
+_LATEST = 1 << 33
 _LIVE = {"active": True, "accepted": True, "retired": False, "revoked": False}
 
 
@@ -109,4 +110,8 @@ def _seconds(text: str) -> float:
         raise SignatureError("a key's time is not one") from None
     if moment.tzinfo is None:
         raise SignatureError("a key's time has no zone")
-    return round(moment.timestamp(), 3)
+    made = round(moment.timestamp(), 3)
+    # The next key is made later, and that must still be a time.
+    if not 0 < made < _LATEST:
+        raise SignatureError("a key's time is not one of ours")
+    return made

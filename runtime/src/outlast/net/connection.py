@@ -21,7 +21,7 @@ from typing import Protocol, cast
 
 from outlast.net.http import HttpLimits, Request, RequestReader, Response, render_response
 
-__all__ = ["Connection", "Handler", "Later", "Owner"]
+__all__ = ["Connection", "Handler", "Later", "Owner", "remote"]
 
 # So few bytes cannot hold many requests: a pipeline cannot make us keep thousands of them.
 _SLICE = 4096
@@ -65,7 +65,7 @@ class Owner(Protocol):
     def admit(self, connection: Connection) -> bool: ...
     def forget(self, connection: Connection) -> None: ...
     def set_idle(self, connection: Connection, idle: bool) -> None: ...
-    def set_sending(self, connection: Connection) -> None: ...
+    def set_waiting(self, connection: Connection) -> None: ...
     def report(self, error: Exception) -> None: ...
 
 
@@ -109,8 +109,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         # Above zero means "not all is with the kernel yet", which is what we wait for.
         self._transport.set_write_buffer_limits(high=0)
-        peer = self._transport.get_extra_info("peername")
-        self._reader = RequestReader(self._owner.limits, str(peer[0]) if isinstance(peer, tuple) else "unix")
+        self.remote = remote(self._transport)
+        self._reader = RequestReader(self._owner.limits, self.remote)
         if self._owner.admit(self):
             self._wait()
             return
@@ -138,6 +138,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._unsent = False
         if self._phase is _Phase.ANSWERING and not self._busy:
+            self._owner.set_idle(self, False)
             self._sent()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -166,7 +167,7 @@ class Connection(asyncio.Protocol):
     def _enter(self, phase: _Phase, seconds: float, then: Callable[[], None]) -> None:
         self._phase = phase
         if phase is _Phase.READING:
-            self._owner.set_sending(self)
+            self._owner.set_waiting(self)
         else:
             self._owner.set_idle(self, True)
         self._expect(seconds, then)
@@ -275,6 +276,7 @@ class Connection(asyncio.Protocol):
         if self._phase is not _Phase.ANSWERING or self._transport.is_closing():
             return
         if self._unsent:
+            self._owner.set_waiting(self)
             self._expect(self._owner.limits.write_seconds, self.abort)
         else:
             self._sent()
@@ -315,6 +317,12 @@ class Connection(asyncio.Protocol):
     def _over(self) -> None:
         self._owner.forget(self)
         self._reader.release()
+
+
+def remote(transport: asyncio.BaseTransport) -> str:
+    """The address that a connection came from, without its port, or ``unix``."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else "unix"
 
 
 def _refusal(status: int) -> Response:

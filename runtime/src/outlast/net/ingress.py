@@ -5,7 +5,8 @@ journal, or whatever makes it durable → id, sequence and record in the ledger 
 
 Rules kept here:
 
-* A repeat gets the answer of the first time and causes nothing, also one that comes before the first is answered.
+* A repeat gets the answer of the first time and causes nothing, also one that comes before the first is answered. Nor does it
+  take from its sender's rate: anybody may repeat what was overheard.
 * Who is not authenticated learns only that it was refused, in the same words and, as far as we can, the same time, whoever it
   said it was. Every refusal is counted and logged once a burst.
 * Peers' answers are signed, so that they know who spoke; outside services get a few plain words.
@@ -30,6 +31,7 @@ from outlast.core.crdt import Holding
 from outlast.core.ids import UNIT_TAIL
 from outlast.core.keys import Ring, Secret, signing, signs
 from outlast.core.ratelimit import Bucket, Lane, lane, take
+from outlast.core.record import one_line
 from outlast.core.ringtext import Outside
 from outlast.core.webhook import Signed
 from outlast.errors import BadInput, DurabilityError, OutlastError, SignatureError
@@ -47,10 +49,13 @@ __all__ = ["Ingress"]
 
 _INBOX = re.compile(r"/inbox/([a-z][a-z0-9-]{0,31})")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
-# Our answer's id is "res_" and the request's; an id has at most 64 characters.
+# An answer's id is this and the request's; an id has at most 64 characters.
+_ANSWER = "res_"
 _ID_LIMIT = 60
+# So many of the newest refusals are known again.
+_UNFIT = 1024
 _MINUTE = 60.0
-_HEAR_S = 0.2
+_HEAR_S = 1.0
 
 
 class _UnfitError(Exception):
@@ -89,6 +94,8 @@ class Ingress:
         self._clock = clock
         self._heard: dict[str, float] = {}
         self._buckets: dict[tuple[str, Lane], Bucket] = {}
+        # Why what was refused for good was, by who signed it, its id and when it was signed; the oldest first.
+        self._unfit: dict[tuple[str, str, int], str] = {}
         # Who is unknown is judged like everybody else, by a key that nobody has.
         self._nobody = (Secret(secrets.token_bytes(32)),)
 
@@ -117,6 +124,9 @@ class Ingress:
                 raise SignatureError("signed before the replay store was begun anew")
             if len(signed.id) > _ID_LIMIT:
                 raise SignatureError("an id so long that its answer's could not be told from another's")
+            # Whoever overheard it could use up its sender's rate with it.
+            if not outside and signed.id.startswith(_ANSWER):
+                raise SignatureError("an answer, which is no message")
         except SignatureError as error:
             self._refuse(sender, str(error) if ring else "unknown sender", request.remote)
             return _json(401, {"error": "refused"})
@@ -142,12 +152,17 @@ class Ingress:
             if first is not None:
                 self._events.burst("message.repeat", f"repeat from {sender}", id=signed.id)
                 return self._answer(sender, signed.id, first)
-            if wait := self._over_rate(sender, outside, signed.id):
+            this = (sender, signed.id, signed.timestamp)
+            unfit = self._unfit.get(this)
+            if unfit is None and (wait := self._over_rate(sender, outside, signed.id)):
                 self._refuse(sender, "rate", request.remote)
                 return self._answer(sender, signed.id, 429, "too many messages", retry=ceil(wait))
             try:
-                arrived = self._judge(sender, outside, signed, request)
+                arrived = self._judge(sender, outside, signed, request, unfit)
             except _UnfitError as error:
+                self._unfit[this] = str(error)
+                if len(self._unfit) > _UNFIT:
+                    del self._unfit[next(iter(self._unfit))]
                 self._refuse(sender, str(error), request.remote)
                 return self._answer(sender, signed.id, 422, str(error))
             self._intake.add(arrived)
@@ -163,8 +178,12 @@ class Ingress:
         self._buckets[sender, which] = bucket
         return wait
 
-    def _judge(self, sender: str, outside: Outside | None, signed: Signed, request: Request) -> Arrival:
-        """Read the body. Raises _UnfitError for what may not come from there."""
+    def _judge(
+        self, sender: str, outside: Outside | None, signed: Signed, request: Request, unfit: str | None
+    ) -> Arrival:
+        """Read the body, unless it was ``unfit`` before. Raises _UnfitError for what may not come from there."""
+        if unfit is not None:
+            raise _UnfitError(unfit)
         try:
             if outside:
                 event = decode_event(request.body)
@@ -176,7 +195,8 @@ class Ingress:
                 return Arrival(sender, signed, request, noted, trace_id, span_id, event.type)
             envelope = decode(request.body)
         except msgspec.MsgspecError as error:
-            raise _UnfitError(f"schema: {error}") from None
+            # It names the field that its sender made up.
+            raise _UnfitError(f"schema: {one_line(str(error))}") from None
         if envelope.sender != sender or envelope.to != self._node or not _owned(envelope):
             raise _UnfitError("wrong address")
         kind = str(type(envelope.message).__struct_config__.tag)
@@ -221,7 +241,7 @@ class Ingress:
         now = self._clock.time()
         reply = Reply(self._node, status, now, reason, retry, holding, trace)
         body = msgspec.json.encode(reply)
-        answer_id = f"res_{msg_id}"
+        answer_id = f"{_ANSWER}{msg_id}"
         headers = {
             "content-type": "application/json",
             "webhook-id": answer_id,

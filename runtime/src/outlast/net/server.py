@@ -1,8 +1,9 @@
 """A small HTTP/1.1 server on asyncio: TCP, or TLS over it, for peers, a Unix socket for the node's own people and programs.
 
-Rules kept here: whatever a stranger sends costs bounded memory and time (see HttpLimits); requests of one connection
-are answered in order, one at a time, and no more is read meanwhile; a peer or the console never sees a traceback, the
-``on_error`` callback does; a request whose handler has begun is handled to its end even if its sender hangs up.
+Rules kept here: whatever a stranger sends costs bounded memory and time (see HttpLimits), and one address that takes all the
+connections keeps no other out; requests of one connection are answered in order, one at a time, and no more is read
+meanwhile; a peer or the console never sees a traceback, the ``on_error`` callback does; a request whose handler has begun is
+handled to its end even if its sender hangs up.
 
 Left to others: what requests mean, how long a handler may take, and that only one daemon runs in a home: two that start
 in the same instant are kept apart by the home's lock, not by the socket file.
@@ -17,6 +18,7 @@ import os
 import socket
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -35,7 +37,9 @@ _BACKLOG = 128
 
 
 class Cuttable(Protocol):
-    """A connection, or one that is about to be."""
+    """A connection, or one that is about to be; ``remote``: the address that it came from, or ``unix``."""
+
+    remote: str
 
     def abort(self, *, cancel: bool = False) -> None: ...
 
@@ -60,9 +64,9 @@ class HttpServer:
         self._listeners: list[asyncio.Server] = []
         self._files: list[tuple[Path, int, int]] = []
         self._connections: set[Cuttable] = set()
-        # Ordered: the first has waited longest.
+        # Ordered: the first has been so longest.
         self._idle: dict[Cuttable, None] = {}
-        self._sending: dict[Cuttable, None] = {}
+        self._waiting: dict[Cuttable, None] = {}
         self._nobody = asyncio.Event()
         self._nobody.set()
         self.closing = False
@@ -128,13 +132,17 @@ class HttpServer:
     # What follows is for the connections.
 
     def admit(self, connection: Cuttable) -> bool:
-        """Take a new connection in, if need be at the cost of the one that has been idle longest, or else of the one that has
-        been sending a request longest; false if there is no room.
+        """Take a new connection in, if need be at the cost of the address with the most of them: of the one that has been idle
+        longest, or else keeps us waiting longest, or else, where that leaves it no fewer, of one at work; false if there is
+        no room.
         """
         if self.closing:
             return False
         if len(self._connections) >= self.limits.connections:
-            longest = next(iter(self._idle), None) or next(iter(self._sending), None)
+            held = Counter(one.remote for one in self._connections)
+            at_work = [one for one in self._connections if held[one.remote] > held[connection.remote] + 1]
+            # Of equals the first is taken.
+            longest = max([*self._idle, *self._waiting, *at_work], key=lambda one: held[one.remote], default=None)
             if longest is None:
                 return False
             longest.abort()
@@ -153,15 +161,15 @@ class HttpServer:
     def set_idle(self, connection: Cuttable, idle: bool) -> None:
         """Nothing is lost if an idle connection is cut."""
         self._idle.pop(connection, None)
-        self._sending.pop(connection, None)
+        self._waiting.pop(connection, None)
         if idle and connection in self._connections:
             self._idle[connection] = None
 
-    def set_sending(self, connection: Cuttable) -> None:
-        """A part of a request is here: its sender must begin anew if the connection is cut."""
+    def set_waiting(self, connection: Cuttable) -> None:
+        """A part of a request is here, or of an answer taken: the peer must begin anew if the connection is cut."""
         self._idle.pop(connection, None)
         if connection in self._connections:
-            self._sending[connection] = None
+            self._waiting[connection] = None
 
     def report(self, error: Exception) -> None:
         """Pass on what went wrong in a handler; a fault in the callback changes nothing for the peer."""

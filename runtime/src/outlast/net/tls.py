@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from outlast.config import Peer, Tls
 from outlast.core.certificate import fingerprint, not_after
 from outlast.errors import KeyFileError, PeerError
+from outlast.net.connection import remote
 
 if TYPE_CHECKING:
     import ssl
@@ -162,6 +163,7 @@ class Handshake(asyncio.Protocol):
         if self._task is not None:
             return
         self._transport = cast(asyncio.Transport, transport)
+        self.remote = remote(self._transport)
         # Not a byte is taken that the handshake does not see.
         self._transport.pause_reading()
         if not self._server.admit(self):

@@ -30,6 +30,8 @@ from outlast.store import durable
 __all__ = ["Keyring", "make_key", "new_key", "outside_folder", "read_ring", "write_ring"]
 
 _AGAIN = "run ansible-playbook site.yml"
+# Every one of them is tried on whatever a stranger sends in a peer's name; a rotation needs three.
+_MOST = 8
 _T = TypeVar("_T")
 
 
@@ -228,7 +230,10 @@ class Keyring:
             raise BadInput("ring", f"not what a node's key file holds: {error}", mend) from None
         if not incoming:
             raise BadInput("ring", "it is empty", f"on {agent}: outlast keys show")
-        return self._keep(agent, keys.merge(self.peers.get(agent, ()), incoming))
+        merged = keys.merge(self.peers.get(agent, ()), incoming)
+        if len(keys.accepted(merged)) > _MOST:
+            raise BadInput("ring", f"more than {_MOST} keys would be accepted", f"on {agent}: outlast keys retire")
+        return self._keep(agent, merged)
 
     def add(self, name: str, allow: tuple[str, ...], rate: int, now: float) -> Secret:
         """Make the key of an outside service, which may send messages of these types, ``rate`` a minute; returns it.

@@ -175,11 +175,11 @@ class Ledger:
         findings = []
         channels: dict[str, Channel] = {}
         with self._file:
-            for message, status, recorded in batch:
+            seen = [(message.peer, message.id, message.at, status) for message, status, _ in batch]
+            self._file.run_many("INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)", seen)
+            self._file.run_many(_RECORD, [message for message, _, recorded in batch if recorded])
+            for message, _, _ in batch:
                 peer = message.peer
-                self._run("INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)", (peer, message.id, message.at, status))
-                if recorded:
-                    self._run(_RECORD, message)
                 before = channels[peer] if peer in channels else self.channel(peer)
                 channels[peer], finding = before.after(message.seq, message.at)
                 findings.append(finding)

@@ -9,6 +9,7 @@ Left to others: what the tables mean, and a file that is damaged or missing (sto
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from outlast.errors import DurabilityError
@@ -51,6 +52,13 @@ class LedgerFile:
         """Execute one statement."""
         try:
             return self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise DurabilityError(f"the ledger could not be used: {error}") from error
+
+    def run_many(self, query: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Execute one statement for each of some rows."""
+        try:
+            self._db.executemany(query, rows)
         except sqlite3.Error as error:
             raise DurabilityError(f"the ledger could not be used: {error}") from error
 

@@ -72,6 +72,7 @@ class Tasks:
         self._wake = wake
         self._about_node = about_node
         self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._queued: set[str] = set()
         self._limits = AgentLimits(
             timeout_s=duration(config.agent.timeout),
             stdout_bytes=size(config.agent.stdout_limit),
@@ -80,19 +81,23 @@ class Tasks:
 
     def accept(self, envelope: Envelope, task: Task) -> None:
         """Take a task; it is on the disk when this returns. A unit that is known changes nothing. Raises DurabilityError."""
-        if task.unit in self._memory.state.units or self._ended(task.unit):
+        known = self._memory.state.units.get(task.unit)
+        # Its INTENT may have come to light after whoever asked was told that it could not be written.
+        waits = known is not None and known.status == "open" and task.unit not in {*self._queued, self.running}
+        if self._ended(task.unit) or (known is not None and not waits):
             return
         now = iso(self._clock.time())
         folder = self._home.tasks / task.unit
         durable.make_dir(folder)
         self._write(Ticket(task.unit, task.task, envelope.sender, envelope.trace_id, now))
         self._memory.intent(task.unit, "task", envelope.sender, task.task)
-        self._queue.put_nowait(task.unit)
+        self._put(task.unit)
 
     async def run(self) -> None:
         """Work for ever, one task after the other, until cancelled."""
         while True:
             unit = await self._queue.get()
+            self._queued.discard(unit)
             self.running = unit
             try:
                 await self._work(unit)
@@ -100,6 +105,10 @@ class Tasks:
                 await self._stuck(unit, error)
             finally:
                 self.running = ""
+
+    def _put(self, unit: str) -> None:
+        self._queued.add(unit)
+        self._queue.put_nowait(unit)
 
     async def _stuck(self, unit: str, error: DurabilityError) -> None:
         """Try again until the disk takes it. What reached the disk tells how to go on, as after a start."""
@@ -179,7 +188,7 @@ class Tasks:
         if plan.action == "finish":
             self._finish(unit)
         elif plan.action == "run":
-            self._queue.put_nowait(unit)
+            self._put(unit)
         else:
             self._close(unit, plan.verdict, plan.told, ())
 
