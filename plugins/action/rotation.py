@@ -43,6 +43,8 @@ class ActionModule(ActionBase):
         run = dataclasses.replace(run, leaked=every, label=label, resumed=label == resumable)
         run = dataclasses.replace(run, windows=rotation.starts(run))
         lines = [table.plain(line) for line in rotation_words.plan(run, now)]
+        if self._task.check_mode:
+            lines.append(f"nothing was changed; to do it: {rotation_words.command(every, since)}")
         Display().display("\n".join(["", *lines, ""]), color="yellow" if every else None)
         return {
             "changed": bool(self._task.check_mode and run.here()),

@@ -103,6 +103,7 @@ def test_check_shows_the_plan_and_changes_nothing(busy: Clone) -> None:
     assert done.code == 0, done.text
     assert f"leaked: axiom: {accepted(busy, 'axiom', 'axiom')[0]}: refused at once" in done.text
     assert "coz: signs with" in done.text
+    assert "nothing was changed; to do it: ansible-playbook rotate-keys.yml -e leaked=axiom" in done.text
     assert before == [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
     assert busy.status("axiom")["mode"] == "normal"
 
@@ -112,6 +113,7 @@ def test_check_shows_the_plan_and_changes_nothing(busy: Clone) -> None:
     [
         ("leaked=axoim", "axoim is no node of the inventory; mend: one of coz, axiom"),
         ("since=noon", "'noon' is no moment"),
+        ("laeked=axiom", "leaked"),
     ],
 )
 def test_what_is_mistyped_changes_nothing(busy: Clone, name: str, words: str) -> None:
