@@ -29,7 +29,7 @@ def test_state_is_rebuilt_on_both(hosts: Hosts, axiom: Machine, coz: Machine) ->
     done = hosts.play("playbooks/recover-state.yml")
     assert done.returncode == 0, done.stdout
     assert "2 of 2 nodes are well" in done.stdout
-    assert done.stdout.count("unreadable: it does not parse") == 2
+    assert done.stdout.count("STATE cannot be used: it does not parse") == 2
     for machine in (axiom, coz):
         kept = machine.console(
             "sh", "-c", f"cat {home(machine)}/var/trash/*STATE.json*; stat -c %U {home(machine)}/workspace/STATE.json"
