@@ -46,7 +46,7 @@ class Done:
 
 def clean_environment() -> dict[str, str]:
     """The environment of a person who types: nothing of the test runner's make, nothing of its virtual environment."""
-    dropped = ("ANSIBLE_", "MAKE", "MFLAGS", "OUTLAST_", "PYTEST", "VIRTUAL_ENV")
+    dropped = ("ANSIBLE_", "ARGS", "MAKE", "MFLAGS", "OUTLAST_", "PYTEST", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 

@@ -183,7 +183,7 @@ def _check_receive(disk: Path, said: Said) -> None:
 
 WORK = [
     Operation("first start", lambda disk, _: Parts(disk).close(), lambda disk, _: Parts(disk).close(), make_node),
-    Operation("task", _act_task, _check_task, _start_once, _task_later, most=8, stride=11),
+    Operation("task", _act_task, _check_task, _start_once, _task_later, most=4, stride=11),
     Operation("handoff", _act_handoff, _check_handoff, _start_once, most=16),
     Operation("receive", _act_receive, _check_receive, make_node),
 ]

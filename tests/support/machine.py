@@ -32,7 +32,7 @@ __all__ = ["REPOSITORY", "Machine", "checked", "podman", "start"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 USER = "operator"
 _DOUBLE = REPOSITORY / "molecule" / "shared" / "mac"
-_LIMIT_S = 300.0
+_LIMIT_S = 600.0
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_KEYS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout", "retries")
 # The emulator hands on neither user namespaces nor credentials nor the setting up of a network: units that ask for one fail
@@ -110,7 +110,7 @@ class Machine:
         """Let it go on where it was."""
         podman("unpause", self.container)
 
-    def wait(self, limit_s: float = 300.0) -> None:
+    def wait(self, limit_s: float = _LIMIT_S) -> None:
         """Wait until systemd has started all, and a login works. Raises Trouble."""
         deadline = time.monotonic() + limit_s
         state = ""
