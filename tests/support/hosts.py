@@ -145,6 +145,9 @@ def sweep(run: str) -> None:
         destroy(Path(folder))
     # A network whose hosts were never made.
     _remove(label)
+    # Not before: a host that others of the run are just making would not start.
+    if not podman("ps", "--all", "--quiet", "--filter", "label=outlast.folder"):
+        forget_emulation()
 
 
 def _remove(label: str) -> None:
@@ -152,8 +155,6 @@ def _remove(label: str) -> None:
         podman("rm", "--force", "--time", "0", *containers)
     if networks := podman("network", "ls", "--quiet", "--filter", label).split():
         podman("network", "rm", "--force", *networks)
-    if not podman("ps", "--all", "--quiet", "--filter", "label=outlast.folder"):
-        forget_emulation()
 
 
 def _control_dir(folder: Path) -> Path:

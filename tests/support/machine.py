@@ -119,6 +119,9 @@ class Machine:
                 raise Trouble(
                     f"{self.name}: not up after {limit_s:.0f} s ({state}); mend: podman exec {self.container} journalctl -b"
                 )
+            if podman("inspect", "--format", "{{.State.Running}}", self.container).strip() != "true":
+                said = podman("logs", self.container).strip().splitlines()[-1:]
+                raise Trouble(f"{self.name}: its container ended ({''.join(said)}); mend: podman logs {self.container}")
             time.sleep(0.3)
             state = self.console("systemctl", "is-system-running", check=False).strip()
 
