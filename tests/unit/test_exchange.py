@@ -110,7 +110,8 @@ def test_what_was_superseded_is_not_sent_and_counts_as_known_once_all_is_there(t
 
 
 def test_what_cannot_be_delivered_waits_for_a_sign_of_life(net: Net) -> None:
-    """While axiom is away coz tries a few times and then waits; once axiom is heard, what it lacks is sent at once."""
+    """While axiom is away coz tries a few times and then waits; once axiom is heard, what it lacks is sent, at most
+    one request a second."""
     coz = net.nodes["coz"]
     net.fate = lambda: "lost"
     coz.shared.set("a", "1")
@@ -121,6 +122,8 @@ def test_what_cannot_be_delivered_waits_for_a_sign_of_life(net: Net) -> None:
     net.fate = lambda: "taken"
     assert coz.speak() == pause, "it does not try while it is to wait"
     coz.exchanges["axiom"].heard()
+    assert coz.speak() == pytest.approx(1.0)
+    net.clock.now += 1.0
     coz.speak()
     assert net.agree()
 

@@ -120,6 +120,23 @@ def test_what_waits_is_told_with_its_age_and_the_next_try(scene: _Scene) -> None
     assert 0 < report["next_try_s"] <= 300
 
 
+def test_a_sign_of_life_is_never_lost_and_never_hurries(scene: _Scene) -> None:
+    """However often a peer is heard, it is asked at most once a second; a sign that comes right after a request leads to the
+    next when the second is over, not to none."""
+    scene.queue("task_1")
+    scene.courier.status = None
+    while scene.box.breaker.status != "open":
+        scene.clock.now += 61
+        scene.step()
+    tried = len(scene.courier.seen)
+    for _ in range(3):
+        scene.box.heard()
+        assert scene.step() == pytest.approx(1.0) and len(scene.courier.seen) == tried
+    scene.clock.now += 1.0
+    scene.courier.status = 202
+    assert scene.step() is None and len(scene.courier.seen) == tried + 1
+
+
 def test_what_is_too_old_is_given_up_by_name(scene: _Scene) -> None:
     """A message that waited longer than messages.keep, and was tried, is taken out once; event, report and the caller name it,
     its age and why; what is younger stays."""

@@ -25,7 +25,7 @@ import msgspec
 
 from outlast.clock import Clock
 from outlast.config import Config
-from outlast.core.backoff import delay
+from outlast.core.backoff import delay, lifted
 from outlast.core.crdt import Entry, Holding, differing
 from outlast.core.ratelimit import Bucket, take
 from outlast.errors import DurabilityError, PeerError
@@ -92,6 +92,8 @@ class Exchange:
         self._mended = -self._cooldown
         self._attempt = 0
         self._not_before = 0.0
+        # When the last request began, in monotonic seconds.
+        self._asked_at = 0.0
         # What ends the wait early: any sign of life, only a Share of the peer's, or nothing.
         self._until: Literal["sign", "share", "time"] = "sign"
 
@@ -102,7 +104,7 @@ class Exchange:
     def heard(self) -> None:
         """The peer gave a sign of life."""
         if self._attempt and self._until == "sign":
-            self._not_before = 0.0
+            self._not_before = lifted(self._not_before, self._asked_at)
             self._wake.set()
 
     def told(self, holding: Holding) -> None:
@@ -136,6 +138,7 @@ class Exchange:
             self._bucket, wait = take(self._bucket, now, self._rate, self._window)
             if wait:
                 return wait
+            self._asked_at = now
             try:
                 answer = await self._send(share)
             except PeerError as error:

@@ -55,7 +55,6 @@ _ID_LIMIT = 60
 # So many of the newest refusals are known again.
 _UNFIT = 1024
 _MINUTE = 60.0
-_HEAR_S = 1.0
 
 
 class _UnfitError(Exception):
@@ -92,7 +91,6 @@ class Ingress:
         self._intake = Intake(door, ledger, keep, events, clock, self._outcome)
         self._events = events
         self._clock = clock
-        self._heard: dict[str, float] = {}
         self._buckets: dict[tuple[str, Lane], Bucket] = {}
         # Why what was refused for good was, by who signed it, its id and when it was signed; the oldest first.
         self._unfit: dict[tuple[str, str, int], str] = {}
@@ -131,15 +129,8 @@ class Ingress:
             self._refuse(sender, str(error) if ring else "unknown sender", request.remote)
             return _json(401, {"error": "refused"})
         if not outside:
-            self._hear(sender)
-        return self._authentic(sender, outside, signed, request)
-
-    def _hear(self, sender: str) -> None:
-        """Pass a sign of life on; of a sender who says much, a few a second."""
-        now = self._clock.monotonic()
-        if now - self._heard.get(sender, -_HEAR_S) >= _HEAR_S:
-            self._heard[sender] = now
             self._door.heard(sender)
+        return self._authentic(sender, outside, signed, request)
 
     def _authentic(self, sender: str, outside: Outside | None, signed: Signed, request: Request) -> Response | Later:
         arrived = self._intake.waiting(sender, signed.id)

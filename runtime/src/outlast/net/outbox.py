@@ -16,7 +16,7 @@ from typing import Any
 from outlast.clock import Clock, iso
 from outlast.config import Config
 from outlast.core import breaker
-from outlast.core.backoff import delay
+from outlast.core.backoff import delay, lifted
 from outlast.core.lasthour import LastHour
 from outlast.core.state import Verdict
 from outlast.errors import DurabilityError, PeerError
@@ -72,6 +72,8 @@ class Outbox:
         self._tried = ""
         # No request before this monotonic second; a sign of life lifts it, unless it is the peer's rate limit.
         self._not_before = 0.0
+        # When the last request began, in monotonic seconds.
+        self._asked_at = 0.0
         self._asked_to_wait = False
 
     def wake(self) -> None:
@@ -102,7 +104,7 @@ class Outbox:
         """The peer gave a sign of life: what waits for it need not wait longer."""
         if self._not_before and not self._asked_to_wait:
             self.breaker = breaker.heard(self.breaker, self._clock.monotonic(), self._cooldown)
-            self._not_before = 0.0
+            self._not_before = lifted(self._not_before, self._asked_at)
             self._wake.set()
 
     async def run(self) -> None:
@@ -158,7 +160,7 @@ class Outbox:
             if not breaker.allows(self.breaker, now, self._cooldown):
                 return breaker.opens_in(self.breaker, now, self._cooldown)
             self.breaker = breaker.started(self.breaker)
-            again, self._tried = self._tried == out.id, out.id
+            again, self._tried, self._asked_at = self._tried == out.id, out.id, now
             try:
                 answer = await self._courier.deliver(self._peer, out.id, out.body)
             except PeerError as error:
