@@ -78,9 +78,9 @@ class Clone:
     root: Path
     environment: dict[str, str] = field(default_factory=clean_environment)
 
-    def run(self, *command: str, limit_s: float = LIMIT_S) -> Done:
-        """Run a command in the clone and wait for its end."""
-        with subprocess.Popen(
+    def begin(self, *command: str) -> subprocess.Popen[str]:
+        """Run a command in the clone, in a process group of its own; what it prints is in its ``stdout``."""
+        return subprocess.Popen(
             command,
             cwd=self.root,
             env=self.environment,
@@ -89,7 +89,11 @@ class Clone:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-        ) as process:
+        )
+
+    def run(self, *command: str, limit_s: float = LIMIT_S) -> Done:
+        """Run a command in the clone and wait for its end."""
+        with self.begin(*command) as process:
             try:
                 text, _ = process.communicate(timeout=limit_s)
             except subprocess.TimeoutExpired:
@@ -120,16 +124,7 @@ class Clone:
         Ctrl-C is pressed once more, as a person would, where nothing happens for a while: Ansible ends its workers even
         while they hold the lock of the queue that it then wants to write to.
         """
-        with subprocess.Popen(
-            command,
-            cwd=self.root,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as process:
+        with self.begin(*command) as process:
             assert process.stdout is not None
             guard = threading.Timer(LIMIT_S, os.killpg, (process.pid, signal.SIGKILL))
             again = threading.Timer(AGAIN_S, os.killpg, (process.pid, signal.SIGINT))

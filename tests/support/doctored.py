@@ -15,7 +15,7 @@ from outlast.home import Home
 from outlast.local import Local
 from support.clock import FixedClock
 
-__all__ = ["NOON", "OUTLAST", "doctor", "outlast", "said", "started"]
+__all__ = ["NOON", "OUTLAST", "doctor", "numbered", "outlast", "said", "started"]
 
 NOON = time.mktime((2026, 11, 21, 12, 0, 0, 0, 0, -1))
 OUTLAST = str(Path(sys.executable).parent / "outlast")
@@ -39,6 +39,16 @@ def doctor(home: Home, *, deep: bool = False) -> Any:
 def started(home: Home, now: float = NOON) -> Local:
     """What a start of the node's parts finds and puts right."""
     return Local(load_config(home.config), home, FixedClock(now))
+
+
+def numbered(home: Home, records: int = 4) -> tuple[Local, Path]:
+    """The parts of a node that has just written so many records, and the daily file that holds them."""
+    local = started(home)
+    for number in range(records):
+        local.memory.note("mode", f"degraded: {number}")
+    local.memory.flush()
+    (day,) = home.memory.glob("*.md")
+    return local, day
 
 
 def said(report: Any, about: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.artifacts import UNIT, leave, make_home
-from support.doctored import NOON, doctor, outlast, said, started
+from support.doctored import NOON, doctor, numbered, outlast, said, started
 
 from outlast.home import Home
 from outlast.store.journal import Journal
@@ -110,12 +110,8 @@ def test_a_gap_is_noted_once_with_the_commit_that_has_it(home: Home) -> None:
 
 def test_the_end_of_the_journal_that_is_lost_is_a_gap(home: Home) -> None:
     """Records that only STATE remembers are a gap like any other, and their numbers are not used again."""
-    local = started(home)
-    for number in range(4):
-        local.memory.note("mode", f"degraded: {number}")
-    local.memory.flush()
+    local, day = numbered(home)
     local.close()
-    (day,) = home.memory.glob("*.md")
     day.write_text("".join(day.read_text().splitlines(keepends=True)[:-2]))
     report = doctor(home)
     assert "git does not have it" in said(report, "records 3 to 4")[0]
@@ -126,13 +122,9 @@ def test_the_end_of_the_journal_that_is_lost_is_a_gap(home: Home) -> None:
 def test_what_people_do_to_a_day_is_kept_and_said_once(home: Home) -> None:
     """A daily file that was edited between the records, a line that was cut and a record that was changed are each told
     once, and nothing of them is removed."""
-    local = started(home)
-    for number in range(4):
-        local.memory.note("mode", f"degraded: {number}")
-    local.memory.flush()
+    local, day = numbered(home)
     local.close()
     started(home).close()
-    (day,) = home.memory.glob("*.md")
     lines = day.read_text().splitlines(keepends=True)
     text = "".join(
         [

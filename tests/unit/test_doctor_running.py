@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.artifacts import leave, make_home
-from support.doctored import doctor, said, started
+from support.doctored import doctor, numbered, said, started
 
 from outlast.core.state import State
 from outlast.errors import UnreadableError
@@ -55,10 +55,7 @@ def test_the_broken_state_of_one_node_costs_a_sibling_nothing(home: Home) -> Non
 
 def test_what_a_running_node_can_put_back_is_not_called_lost(home: Home) -> None:
     """Records of today's file that were taken away or edited are put back first; a gap is only what is still missing then."""
-    local = started(home)
-    for number in range(4):
-        local.memory.note("mode", f"degraded: {number}")
-    (day,) = home.memory.glob("*.md")
+    local, day = numbered(home)
     day.write_text(day.read_text().replace("degraded: 2", "degraded: x"))
     findings = asyncio.run(local.doctor.examine()).findings
     assert any(one.about == "memory/" and one.done == "put back" for one in findings), findings
@@ -71,12 +68,8 @@ def test_what_a_running_node_can_put_back_is_not_called_lost(home: Home) -> None
 
 def test_a_gap_that_somebody_closed_is_dropped(home: Home) -> None:
     """Lines that were put back into the daily file end the gap that was noted, in the journal and in STATE."""
-    local = started(home)
-    for number in range(4):
-        local.memory.note("mode", f"degraded: {number}")
-    local.memory.flush()
+    local, day = numbered(home)
     local.close()
-    (day,) = home.memory.glob("*.md")
     lines = day.read_text().splitlines(keepends=True)
     gone = [line for line in lines if "[axiom:3 " in line]
     day.write_text("".join(line for line in lines if line not in gone))

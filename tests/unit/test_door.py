@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,6 @@ from outlast.errors import DurabilityError
 from outlast.net.http import Request
 
 PING = envelope({"type": "ping"}, 0, channel="control")
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Doorway]:
-    made = Doorway(tmp_path)
-    yield made
-    made.close()
 
 
 # What is taken

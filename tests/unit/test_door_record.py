@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from support.doorway import NOON, Doorway, envelope, note, signed
 
 PING = envelope({"type": "ping"}, 0, channel="control")
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Doorway]:
-    made = Doorway(tmp_path)
-    yield made
-    made.close()
 
 
 def test_the_record_is_bounded_and_says_from_when_on_it_is_whole(tmp_path: Path) -> None:

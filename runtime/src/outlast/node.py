@@ -294,15 +294,10 @@ class Node:
         }
 
     def _channel(self, peer: str) -> dict[str, Any]:
-        channel, outbox = self._ledger.channel(peer), self._outboxes[peer]
+        outbox = self._outboxes[peer]
         trouble = outbox if outbox.last_error else self._exchanges[peer]
         return {
-            "sent": channel.sent,
-            "received": channel.received,
-            "gaps": channel.gaps,
-            "repeats": channel.repeats,
-            "last_sent": channel.last_sent and iso(channel.last_sent),
-            "last_received": channel.last_received and iso(channel.last_received),
+            **self._ledger.channel(peer).report(),
             "breaker": outbox.breaker.status,
             "queued": self._ledger.queued(peer),
             "last_error": trouble.last_error,

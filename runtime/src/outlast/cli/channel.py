@@ -58,12 +58,7 @@ def _on_disk(where: Where) -> dict[str, Any]:
         for peer in config.peers:
             counted, queued, oldest = ledger.channel(peer)
             told[peer] = {
-                "sent": counted.sent,
-                "received": counted.received,
-                "gaps": counted.gaps,
-                "repeats": counted.repeats,
-                "last_sent": counted.last_sent and iso(counted.last_sent),
-                "last_received": counted.last_received and iso(counted.last_received),
+                **counted.report(),
                 "queued": queued,
                 "oldest_queued": oldest and iso(oldest),
             }

@@ -44,6 +44,7 @@ __all__ = [
     "retire",
     "revoke",
     "rotation_state",
+    "secrets_of",
     "shared",
     "signing",
     "signs",
@@ -256,6 +257,11 @@ def merge(ring: Ring, incoming: Ring) -> Ring:
             for key in ordered
         )
     )
+
+
+def secrets_of(ring: Ring) -> list[Secret]:
+    """What these keys sign and verify with; those that have ended have nothing."""
+    return [key.secret for key in ring if key.secret]
 
 
 def shared(ring: Ring) -> Ring:

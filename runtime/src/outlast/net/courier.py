@@ -22,7 +22,7 @@ import msgspec
 from outlast.clock import Clock
 from outlast.config import Config
 from outlast.core import webhook
-from outlast.core.keys import Key, Ring, Secret, accepted, signing, signs
+from outlast.core.keys import Key, Ring, accepted, secrets_of, signing, signs
 from outlast.errors import HttpError, PeerError, SignatureError
 from outlast.messages import Ping, Reply, sealed, traceparent
 from outlast.net import client
@@ -106,7 +106,7 @@ class Courier:
             "content-type": "application/json",
             "webhook-id": msg_id,
             "webhook-timestamp": str(int(now)),
-            "webhook-signature": webhook.sign(_secrets((key,)), msg_id, int(now), body),
+            "webhook-signature": webhook.sign(secrets_of((key,)), msg_id, int(now), body),
             "traceparent": traceparent(body),
         }
         try:
@@ -131,7 +131,7 @@ class Courier:
             raise PeerError(f"{peer} answers 503, unsigned: it is probably in an emergency; see `outlast status` there")
         # A skewed clock is something to see, not a reason to doubt an answer that is bound to our id.
         try:
-            believed = _secrets(self._believed(peer, known))
+            believed = secrets_of(self._believed(peer, known))
             signed = webhook.verify(believed, response.headers, response.body, self._clock.time(), tolerance_s=86_400.0)
             reply = msgspec.json.decode(response.body, type=Reply)
         except (SignatureError, msgspec.MsgspecError) as error:
@@ -179,7 +179,3 @@ class Courier:
         except (PeerError, HttpError):
             return False
         return response.status == 200
-
-
-def _secrets(ring: Ring) -> list[Secret]:
-    return [key.secret for key in ring if key.secret]

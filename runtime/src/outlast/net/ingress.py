@@ -29,7 +29,7 @@ from outlast.config import Config
 from outlast.core import webhook
 from outlast.core.crdt import Holding
 from outlast.core.ids import UNIT_TAIL
-from outlast.core.keys import Ring, Secret, signing, signs
+from outlast.core.keys import Secret, secrets_of, signing, signs
 from outlast.core.ratelimit import Bucket, Lane, lane, take
 from outlast.core.record import one_line
 from outlast.core.ringtext import Outside
@@ -116,7 +116,7 @@ class Ingress:
         outside = self._keyring.outside.get(sender)
         ring = outside.ring if outside else self._keyring.peers.get(sender)
         try:
-            known = _secrets(ring) if ring else self._nobody
+            known = secrets_of(ring) if ring else self._nobody
             signed = webhook.verify(known, request.headers, request.body, now, self._tolerance)
             if signed.timestamp < self._ledger.floor(now):
                 raise SignatureError("signed before the replay store was begun anew")
@@ -237,16 +237,12 @@ class Ingress:
             "content-type": "application/json",
             "webhook-id": answer_id,
             "webhook-timestamp": str(int(now)),
-            "webhook-signature": webhook.sign(_secrets((signing(self._keyring.own),)), answer_id, int(now), body),
+            "webhook-signature": webhook.sign(secrets_of((signing(self._keyring.own),)), answer_id, int(now), body),
         }
         return Response(status, body, headers | later)
 
 
 _OUTSIDE = {422: "not a message that is taken", 429: "too many messages", 503: "busy"}
-
-
-def _secrets(ring: Ring) -> list[Secret]:
-    return [key.secret for key in ring if key.live and key.secret]
 
 
 def _owned(envelope: Envelope) -> bool:

@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from outlast.clock import Clock, stamp
+from outlast.clock import Clock, iso, stamp
 from outlast.errors import DurabilityError
 from outlast.store import durable
 from outlast.store.ledgerfile import LedgerFile
@@ -106,6 +106,11 @@ class Channel:
             last_received=at,
         )
         return after, f"gap of {gap}" if gap else "repeat" if repeat else ""
+
+    def report(self) -> dict[str, Any]:
+        """The counters as they are printed: times as text."""
+        times = {"last_sent": self.last_sent, "last_received": self.last_received}
+        return {**asdict(self), **{name: at and iso(at) for name, at in times.items()}}
 
 
 @dataclass(frozen=True, slots=True)
