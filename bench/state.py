@@ -21,12 +21,12 @@ import msgspec
 from bench.processes import BenchError, say
 from bench.table import Figure, Goal, Row, median
 from outlast.clock import SystemClock, iso
-from outlast.config import Config
 from outlast.core.ids import new_unit
 from outlast.core.record import Record, Step, format_record
 from outlast.home import Home
 from outlast.local import Local
 from outlast.messages import ArtifactFile
+from outlast.settings import Config
 from outlast.work.artifacts import MANIFEST, Manifest
 
 __all__ = ["populate", "rebuilds"]

@@ -13,13 +13,14 @@ from fault.powercut import Operation, Said, Voice
 from support.artifacts import UNIT, make_home, manifest_of
 from support.clock import FixedClock
 
-from outlast.config import Config, load_config
+from outlast.config import load_config
 from outlast.core.ids import message_id, new_unit
 from outlast.files import wire
 from outlast.files.receive import receive
 from outlast.home import Home
 from outlast.local import Local
 from outlast.messages import Envelope, Result, Task
+from outlast.settings import Config
 from outlast.store import durable
 from outlast.work.artifacts import MANIFEST, Manifest, publish, verify
 from outlast.work.handoffs import Handoffs

@@ -92,7 +92,7 @@ class Doorway:
         async def turn() -> list[Response]:
             waiting = [asyncio.get_running_loop().create_future() for _ in requests]
             for request, future in zip(requests, waiting, strict=True):
-                answer = self.node._ingress(request)
+                answer = self.node.ingress(request)
                 if isinstance(answer, Later):
                     answer.then(future.set_result)
                 else:
@@ -115,10 +115,10 @@ class Doorway:
 
     def recorded(self) -> list[dict[str, Any]]:
         """The rows of the ledger's record."""
-        cursor = self.node._ledger._run("SELECT * FROM accepted ORDER BY n")
+        cursor = self.node.ledger._run("SELECT * FROM accepted ORDER BY n")
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def refused(self) -> dict[str, int]:
         """How often what was refused."""
-        return self.node._ingress.refused
+        return self.node.ingress.refused

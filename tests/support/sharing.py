@@ -12,14 +12,14 @@ from typing import cast
 
 import msgspec
 
-from outlast.config import Agent, Breaker, Config, Listen, Peer
-from outlast.config import Shared as SharedConfig
 from outlast.core.crdt import Replica
 from outlast.errors import PeerError
 from outlast.home import Home
 from outlast.messages import Reply, Share, decode
 from outlast.net.courier import Answer, Courier
 from outlast.net.exchange import Exchange
+from outlast.settings import Agent, Breaker, Config, Listen, Peer
+from outlast.settings import Shared as SharedConfig
 from outlast.store.events import EventLog
 from outlast.work.shared import Shared
 from support.clock import FixedClock

@@ -36,17 +36,17 @@ def test_a_note_is_in_the_journal_and_the_record_before_it_is_acknowledged(door:
 def test_all_of_one_turn_share_one_fsync_and_one_transaction(door: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty notes that arrive together cost one write of the journal and one commit of the ledger."""
     done: list[str] = []
-    journal, run = door.node._memory.journal, door.node._ledger._file.run
+    journal, run = door.node._memory.journal, door.node.ledger._file.run
     write = journal._write
     monkeypatch.setattr(journal, "_write", lambda *given: (done.append("journal"), write(*given))[1])
     monkeypatch.setattr(
-        door.node._ledger._file, "run", lambda query, *given: (done.append(query), run(query, *given))[1]
+        door.node.ledger._file, "run", lambda query, *given: (done.append(query), run(query, *given))[1]
     )
     sent = [signed(note(f"number {n}", n), f"note_{n}") for n in range(1, 41)]
     assert door.statuses(*sent) == [202] * 40
     assert done.count("journal") == 1 and done.count("COMMIT") == 1
     assert door.noted() == [f"from coz: number {n}" for n in range(1, 41)]
-    assert door.node._ledger.channel("coz").received == 40
+    assert door.node.ledger.channel("coz").received == 40
 
 
 def test_the_same_message_twice_in_one_turn_is_taken_once(door: Doorway) -> None:
@@ -68,7 +68,7 @@ def test_sequence_gaps_and_repeats_are_findings_not_refusals(door: Doorway) -> N
     """A number that is skipped or comes again is counted, and the message is taken."""
     sent = [signed(note(f"number {n}", seq), f"note_{n}") for n, seq in enumerate((1, 2, 5, 3))]
     assert door.statuses(*sent) == [202] * 4
-    channel = door.node._ledger.channel("coz")
+    channel = door.node.ledger.channel("coz")
     assert (channel.received, channel.gaps, channel.repeats) == (5, 2, 1)
 
 
@@ -93,8 +93,8 @@ def test_a_note_whose_id_the_ledger_did_not_get_is_not_written_twice(
     def broken(*_: object) -> list[str]:
         raise DurabilityError("the disk is full")
 
-    accept = door.node._ledger.accept
-    monkeypatch.setattr(door.node._ledger, "accept", broken)
+    accept = door.node.ledger.accept
+    monkeypatch.setattr(door.node.ledger, "accept", broken)
     long = note(" ".join(["word"] * 100), 2)
     requests = signed(note()), signed(long, "note_2")
     answers = door.send(*requests)
@@ -103,7 +103,7 @@ def test_a_note_whose_id_the_ledger_did_not_get_is_not_written_twice(
     there = door.noted()
     assert door.statuses(*requests) == [503, 503]
     door.again()
-    monkeypatch.setattr(door.node._ledger, "accept", accept, raising=False)
+    monkeypatch.setattr(door.node.ledger, "accept", accept, raising=False)
     monkeypatch.undo()
     assert door.statuses(*requests) == [202, 202]
     assert door.noted() == there
@@ -116,7 +116,7 @@ def test_a_note_that_was_cut_off_in_the_middle_is_written_whole(door: Doorway) -
     whole = door.noted()
     day = next(iter(door.home.memory.glob("*.md")))
     day.write_text("".join(line for line in day.read_text().splitlines(keepends=True) if f"({len(whole)}/" not in line))
-    door.node._ledger._run("DELETE FROM seen")
+    door.node.ledger._run("DELETE FROM seen")
     door.again()
     assert door.statuses(request) == [202]
     assert door.noted()[-len(whole) :] == whole
@@ -163,10 +163,10 @@ def test_a_task_whose_intent_comes_to_light_later_is_worked_on(door: Doorway, mo
         patch.setattr(journal, "_write", reaches_the_disk_and_fails)
         assert door.statuses(task) == [503]
     journal.mend()
-    assert door.node.state.units[UNITS[0]].status == "open" and not door.node._tasks._queue.qsize()
+    assert door.node.state.units[UNITS[0]].status == "open" and not door.node.tasks._queue.qsize()
     assert door.statuses(task) == [202]
     assert door.statuses(task, signed(task.body, "task_other")) == [202, 202]
-    assert door.node._tasks._queue.qsize() == 1
+    assert door.node.tasks._queue.qsize() == 1
 
 
 # The order of the checks
@@ -261,7 +261,7 @@ def test_what_is_no_message_is_refused_whole(door: Doorway, body: bytes) -> None
     """Signed as it should be, and not a message in the one form there is: 422, signed, and nothing is done or remembered."""
     answer = door.send(signed(body, "work_1"))[0]
     assert answer.status == 422 and json.loads(answer.body)["status"] == 422
-    assert not door.noted() and not door.recorded() and door.node._ledger.seen("coz", "work_1") is None
+    assert not door.noted() and not door.recorded() and door.node.ledger.seen("coz", "work_1") is None
 
 
 @pytest.mark.parametrize(

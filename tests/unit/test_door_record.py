@@ -13,7 +13,7 @@ PING = envelope({"type": "ping"}, 0, channel="control")
 def test_the_record_is_bounded_and_says_from_when_on_it_is_whole(tmp_path: Path) -> None:
     """No more rows than ``audit_most``, none older than ``audit_keep``, and the moment from which on nothing is missing."""
     door = Doorway(tmp_path, messages={"audit_most": 3, "audit_keep": "1h"})
-    begins = door.node._ledger._file.meta
+    begins = door.node.ledger._file.meta
     assert begins("record_begins") == 0.0
     for number in range(5):
         door.clock.now = NOON + number
@@ -30,7 +30,7 @@ def test_the_record_is_bounded_and_says_from_when_on_it_is_whole(tmp_path: Path)
 def test_pings_are_not_recorded_and_not_taken_twice(door: Doorway) -> None:
     """They cause nothing; their ids are known all the same."""
     assert door.statuses(signed(PING, "ping_1")) == [200]
-    assert not door.recorded() and door.node._ledger.seen("coz", "ping_1") == 200
+    assert not door.recorded() and door.node.ledger.seen("coz", "ping_1") == 200
 
 
 def test_what_is_shared_is_recorded_by_its_span(door: Doorway) -> None:

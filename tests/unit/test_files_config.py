@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from outlast.config import Config, Ssh, load_config
+from outlast.config import load_config
 from outlast.errors import ConfigError
+from outlast.settings import Config, Ssh
 
 GOOD = """
 node: coz

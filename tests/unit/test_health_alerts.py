@@ -15,6 +15,7 @@ import pytest
 import yaml
 from support.clock import FixedClock
 
+from outlast.alerts import Alerts
 from outlast.config import load_config
 from outlast.errors import BadInput, DurabilityError
 from outlast.health import Health
@@ -62,6 +63,8 @@ class Scene:
             lambda _: None,
             lambda: None,
             local.cleaner,
+            Alerts(local.events, self.clock),
+            {},
         )
         self.health.begin()
         return self.health

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from support.clock import FixedClock
 
-from outlast.config import Config, load_config
+from outlast.config import load_config
 from outlast.core import keys, webhook
 from outlast.core.keys import Secret
 from outlast.core.ringtext import ring_text
@@ -21,6 +21,7 @@ from outlast.messages import Ping, Reply, sealed
 from outlast.net import courier as module
 from outlast.net.courier import Courier
 from outlast.net.http import Response
+from outlast.settings import Config
 from outlast.store.keyring import Keyring, write_ring
 from outlast.store.ledger import Ledger
 

@@ -29,8 +29,8 @@ def test_a_note_is_in_our_journal_and_in_the_outbox(door: Doorway) -> None:
     door.again()
     door.node.notes.make(UNIT, "coz", "the backup disk is new")
     assert door.noted() == ["to coz: the backup disk is new"]
-    out = door.node._ledger.next_outgoing("coz")
-    assert out is not None and out.id == f"note_{UNIT}" and door.node._ledger.queued("coz") == 1
+    out = door.node.ledger.next_outgoing("coz")
+    assert out is not None and out.id == f"note_{UNIT}" and door.node.ledger.queued("coz") == 1
     assert json.loads(out.body)["message"] == {"type": "note", "text": "the backup disk is new"}
     assert note_unit("axiom", out.id) == UNIT
 
@@ -45,13 +45,13 @@ def test_what_would_make_too_much_wait_is_refused_before_it_is_remembered(door: 
             make("axiom-d1zjz7qv76sb", "coz", "y" * 500)
         assert caught.value.field == "messages.outbox_limit" and "\n" not in str(caught.value)
     assert door.noted() == before and "axiom-d1zjz7qv76sb" not in door.node.state.units
-    assert door.node._ledger.queued("coz") == 1
+    assert door.node.ledger.queued("coz") == 1
     door.node.notes.make("axiom-d1zjz7qv76sc", "witness", "y" * 500)
-    out = door.node._ledger.next_outgoing("coz")
+    out = door.node.ledger.next_outgoing("coz")
     assert out is not None
-    door.node._ledger.settle("coz", out, 202, door.clock.now)
+    door.node.ledger.settle("coz", out, 202, door.clock.now)
     door.node.handoffs.make("axiom-d1zjz7qv76sb", "coz", "y" * 500)
-    assert door.node._ledger.queued("coz") == 1
+    assert door.node.ledger.queued("coz") == 1
 
 
 def test_a_note_that_is_given_up_is_named(door: Doorway) -> None:
@@ -92,7 +92,7 @@ def test_texts_that_look_like_our_own_words(door: Doorway) -> None:
     said = door.noted()
     assert said[0] == "from coz: two lines" and said[1].startswith("from coz: - 14:03:07") and len(said) == len(texts)
     assert all(line.isprintable() and line.startswith("from coz: ") for line in said[:4])
-    door.node._ledger._run("DELETE FROM seen")
+    door.node.ledger._run("DELETE FROM seen")
     door.again()
     assert door.statuses(*sent) == [202] * len(texts)
     assert door.noted() == said and door.node.state.emergency == ""

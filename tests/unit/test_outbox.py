@@ -12,12 +12,12 @@ import pytest
 from support.clock import FixedClock
 
 from outlast.cli.channel import _lines
-from outlast.config import Agent, Breaker, Config, Listen, Messages, Peer, Retry
 from outlast.errors import PeerError
 from outlast.messages import Reply
 from outlast.net import outbox
 from outlast.net.courier import Answer
 from outlast.net.outbox import Outbox
+from outlast.settings import Agent, Breaker, Config, Listen, Messages, Peer, Retry
 from outlast.store.events import EventLog
 from outlast.store.ledger import Ledger
 

@@ -40,7 +40,7 @@ def test_refusals_that_are_known_again_are_bounded(tmp_path: Path) -> None:
     """Whoever has many of them does not fill our memory."""
     door = Doorway(tmp_path, messages={"rate": 100_000})
     door.statuses(*(signed(b"{", f"note_{number}") for number in range(1100)))
-    assert len(door.node._ingress._unfit) == 1024
+    assert len(door.node.ingress._unfit) == 1024
     door.close()
 
 

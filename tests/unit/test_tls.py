@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.config import Peer, Tls
 from outlast.core.certificate import not_after
 from outlast.errors import KeyFileError, PeerError
 from outlast.net import client
 from outlast.net.http import HttpLimits, Request, Response
 from outlast.net.server import HttpServer
 from outlast.net.tls import Pinned, pinned, server_context
+from outlast.settings import Peer, Tls
 from outlast.store import certificates
 from tests.support.certificates import certificate
 

@@ -1,237 +1,26 @@
-"""node.yml: read, validated, and turned into values in base units.
+"""node.yml: read, validated, and refused in words that a person can act on.
 
 Rules kept here: an unknown field, a wrong unit, a missing key or an impossible value is one ConfigError that names the
-field, what is wrong, and the mend; nothing is guessed, and no figure that an operator may want to change is fixed in code.
-Defaults are those of spec.md.
+field, what is wrong, and the mend; nothing is guessed.
 
-Left to others: whether the ports are free and the peers exist (Ansible's preflight).
+Left to others: the fields and their defaults (settings), whether the ports are free and the peers exist (Ansible's preflight).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import yaml
 
 from outlast.errors import ConfigError
 from outlast.quantity import duration, size
+from outlast.settings import Config
 
-__all__ = [
-    "Agent",
-    "Breaker",
-    "Clean",
-    "Config",
-    "Files",
-    "Health",
-    "Keys",
-    "Listen",
-    "Memory",
-    "Messages",
-    "Peer",
-    "Retry",
-    "Shared",
-    "Ssh",
-    "Stop",
-    "Tls",
-    "load_config",
-]
-
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,31}\Z")]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
-
-
-_FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
-_Pin = Annotated[str, msgspec.Meta(pattern=r"^(file|sha256:[0-9a-f]{64})\Z")]
-
-
-class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the node shows over TLS: files in ``etc/keys/tls``, the same one for both where `outlast keys tls` makes it."""
-
-    certificate: _FileName = "node.pem"
-    key: _FileName = "node.pem"
-
-
-class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where this node takes messages; with ``tls``, over TLS only."""
-
-    host: Annotated[str, msgspec.Meta(min_length=1)]
-    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
-    tls: Tls | None = None
-
-
-class Ssh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where another node's files are asked for. Who answers there is known by its host key, not by this."""
-
-    host: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_%-]{0,253}\Z")]
-    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 22
-    user: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9._-]{0,63}\Z")] = "outlast"
-
-
-class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where another node takes messages.
-
-    ``pin``, with https only: the SHA-256 of the certificates it may show, or ``file``: ``etc/keys/tls/PEER.pin`` has them.
-    """
-
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\Z")]
-    ssh: Ssh | None = None
-    pin: _Pin | Annotated[list[_Pin], msgspec.Meta(min_length=1)] | None = None
-
-
-class Agent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What runs when a task comes in."""
-
-    command: Annotated[list[str], msgspec.Meta(min_length=1)]
-    timeout: str = "30m"
-    after_crash: Literal["rerun", "report"] = "report"
-    attempts: Positive = 3
-    stdout_limit: str = "1MiB"
-    artifact_limit: str = "64MiB"
-    environment: dict[str, str] = {}
-
-
-class Messages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is taken from peers, and how fast."""
-
-    body_limit: str = "256KiB"
-    tolerance: str = "5m"
-    rate: Positive = 10
-    control_rate: Positive = 60
-    rate_window: str = "1m"
-    connect_timeout: str = "5s"
-    total_timeout: str = "20s"
-    keep: str = "7d"
-    busy_for: str = "5s"
-    outbox_limit: str = "64MiB"
-    audit_keep: str = "180d"
-    audit_most: Positive = 200_000
-
-
-class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What signs: HMAC (shared secrets) or Ed25519 (peers hold the public half), and how old the own key may become."""
-
-    kind: Literal["hmac", "ed25519"] = "hmac"
-    rotate_after: str = "90d"
-
-
-class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Exponential backoff with full jitter."""
-
-    base: str = "1s"
-    max: str = "60s"
-    attempts: Positive = 5
-
-
-class Breaker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The circuit breaker before each peer."""
-
-    failures: Positive = 3
-    cooldown: str = "5m"
-
-
-class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the node watches, and when it sheds."""
-
-    interval: str = "30s"
-    disk_degraded: Percent = 85
-    disk_emergency: Percent = 95
-    sibling_silent: str = "30m"
-    clock_skew: str = "30s"
-
-
-class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much one artifact that goes from node to node over SSH may hold, and how long that may take."""
-
-    size_limit: str = "1GiB"
-    timeout: str = "30m"
-
-
-class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long a stop waits for work in hand."""
-
-    grace: str = "10s"
-
-
-class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From which size on a daily file's records are summed up in MEMORY.md."""
-
-    daily_limit: str = "100KiB"
-
-
-class Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the nodes know together: who wins a tie (first in the list), and how many exchanges a peer may send."""
-
-    priority: list[Name] = []
-    rate: Positive = 60
-
-
-class Clean(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What makes room on the disk: ages and sizes, and patterns below the workspace that are never touched."""
-
-    logs_after: str = "7d"
-    artifacts_after: str = "90d"
-    artifacts_budget: str = "5GiB"
-    trash_keep: str = "30d"
-    ballast: str = "32MiB"
-    least_free: Percent = 5
-    protected: list[str] = []
-
-
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of node.yml."""
-
-    node: Name
-    listen: Listen
-    agent: Agent
-    peers: dict[Name, Peer] = {}
-    messages: Messages = Messages()
-    keys: Keys = Keys()
-    retry: Retry = Retry()
-    breaker: Breaker = Breaker()
-    health: Health = Health()
-    files: Files = Files()
-    memory: Memory = Memory()
-    shared: Shared = Shared()
-    clean: Clean = Clean()
-    stop: Stop = Stop()
-
-
-_SIZES = {
-    ("agent", "stdout_limit"),
-    ("agent", "artifact_limit"),
-    ("messages", "body_limit"),
-    ("messages", "outbox_limit"),
-    ("files", "size_limit"),
-    ("memory", "daily_limit"),
-    ("clean", "artifacts_budget"),
-    ("clean", "ballast"),
-}
-_DURATIONS = {
-    ("agent", "timeout"),
-    ("messages", "tolerance"),
-    ("messages", "rate_window"),
-    ("messages", "connect_timeout"),
-    ("messages", "total_timeout"),
-    ("messages", "keep"),
-    ("messages", "busy_for"),
-    ("messages", "audit_keep"),
-    ("keys", "rotate_after"),
-    ("retry", "base"),
-    ("retry", "max"),
-    ("breaker", "cooldown"),
-    ("health", "interval"),
-    ("health", "sibling_silent"),
-    ("health", "clock_skew"),
-    ("files", "timeout"),
-    ("clean", "logs_after"),
-    ("clean", "artifacts_after"),
-    ("clean", "trash_keep"),
-    ("stop", "grace"),
-}
+__all__ = ["load_config"]
 
 
 # The longest task, every character of it escaped, or a result with as many files as an artifact may have.
@@ -266,12 +55,39 @@ def load_config(path: Path) -> Config:
 
 
 def _check_units(config: Config) -> None:
-    for section, field in sorted(_SIZES | _DURATIONS):
-        parse = size if (section, field) in _SIZES else duration
-        try:
-            parse(getattr(getattr(config, section), field))
-        except ValueError as error:
-            raise ConfigError(f"{section}.{field}", *str(error).split("; ", 1)) from error
+    for section in config.__struct_fields__:
+        _check_units_of(section, getattr(config, section))
+
+
+def _check_units_of(path: str, value: Any) -> None:
+    """Every duration and size of a section, and of what is in it by name."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            _check_units_of(f"{path}.{name}", one)
+    if not isinstance(value, msgspec.Struct):
+        return
+    for field in msgspec.structs.fields(type(value)):
+        held = getattr(value, field.name)
+        parse = _UNITS.get(_unit(field.type))
+        if parse is None:
+            _check_units_of(f"{path}.{field.name}", held)
+        elif held is not None:
+            try:
+                parse(held)
+            except ValueError as error:
+                raise ConfigError(f"{path}.{field.name}", *str(error).split("; ", 1)) from error
+
+
+_UNITS: dict[str, Callable[[str], float]] = {"duration": duration, "size": size}
+
+
+def _unit(kind: Any) -> str:
+    """What a field's type says of its unit; empty where it has none."""
+    for one in (kind, *get_args(kind)):
+        for meta in getattr(one, "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta) and meta.extra:
+                return str(meta.extra.get("unit", ""))
+    return ""
 
 
 def _check_sense(config: Config) -> None:
@@ -300,10 +116,18 @@ def _check_sense(config: Config) -> None:
 
 
 def _fields(path: str) -> tuple[str, ...]:
-    """What a section of node.yml may hold, for who misspelt it."""
-    hints = {**get_type_hints(Config), "listen.tls": Tls, "peers": Peer, "peers.ssh": Ssh}
-    section: type[msgspec.Struct] = hints.get(path) or hints.get(path.split(".")[0]) or Config
-    return section.__struct_fields__
+    """What a section of node.yml may hold, for who misspelt it; ``path`` leaves out the names that people give."""
+    section: Any = Config
+    for name in filter(None, path.split(".")):
+        section = _struct(get_type_hints(section)[name])
+    return tuple(section.__struct_fields__)
+
+
+def _struct(kind: Any) -> type[msgspec.Struct]:
+    """The section that a field's type speaks of: itself, or what is in it by name, or where there is one."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    return next(_struct(one) for one in reversed(get_args(kind)) if one is not type(None))
 
 
 def _explain(text: str) -> ConfigError:

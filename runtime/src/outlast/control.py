@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from outlast.account import channels, status
 from outlast.core.ids import UNIT
 from outlast.core.plainjson import to_json
 from outlast.core.record import one_line
@@ -146,11 +147,11 @@ def node_orders(node: Node) -> dict[str, Order]:
 
     def resume(body: bytes) -> object:
         node.health.resume(msgspec.json.decode(body, type=_Resume).reason)
-        return node.status()
+        return status(node)
 
     return {
-        "status": lambda _: node.status(),
-        "channel": lambda _: node.channel(),
+        "status": lambda _: status(node),
+        "channel": lambda _: channels(node),
         "trace": trace,
         "ping": ping,
         "handoff": handoff,

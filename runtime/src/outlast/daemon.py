@@ -19,11 +19,12 @@ from pathlib import Path
 
 import msgspec
 
-from outlast.config import Config, load_config
+from outlast.config import load_config
 from outlast.errors import ConfigError, DurabilityError, KeyFileError, OutlastError
 from outlast.home import Home
 from outlast.lock import held
 from outlast.notify import Manager
+from outlast.settings import Config
 from outlast.store import durable
 from outlast.store.keyring import Keyring, outside_folder
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from outlast.alerts import Alert, Alerts, Urgency
 from outlast.clock import Clock, stamp
-from outlast.config import Config
 from outlast.core.cleaning import Disk
 from outlast.core.modes import Observed, Standing, Thresholds, decide, declare, resume
 from outlast.core.record import one_line
@@ -25,6 +24,7 @@ from outlast.errors import BadInput, DurabilityError, OutlastError, PeerError
 from outlast.home import Home
 from outlast.net.courier import Courier
 from outlast.quantity import duration, readable
+from outlast.settings import Config
 from outlast.store import disk, durable, heartbeat
 from outlast.store.events import EventLog
 from outlast.store.memory import Memory
@@ -51,11 +51,14 @@ class Health:
         alive: Callable[[str], None],
         tidy: Callable[[], None],
         cleaner: Cleaner,
+        alerts: Alerts,
+        causes: Mapping[str, str],
         keys: Callable[[], tuple[Urgency, str] | None] = lambda: None,
     ) -> None:
         """``alive(peer)`` is called when a peer answers (it is expected to call ``heard``), ``tidy()`` at each check.
 
-        ``keys()`` says what a person must be told of the node's keys, if anything.
+        ``causes``: why the node is degraded, besides what is found here; ``keys()`` says what a person must be told of the
+        node's keys, if anything.
         """
         cause = tuple(filter(None, (memory.state.emergency, _marked(home))))
         self.standing = Standing("emergency", cause, cause) if cause else Standing()
@@ -70,7 +73,8 @@ class Health:
         self._tidy = tidy
         self._cleaner = cleaner
         self._keys = keys
-        self._alerts = Alerts(events, clock)
+        self._alerts = alerts
+        self._causes = causes
         self._failed = DurabilityError.raised
         self._cleaned: float | None = None
         self._roomy = 0
@@ -91,6 +95,11 @@ class Health:
     def can_write(self) -> bool:
         """No write failed since one last worked."""
         return not self._alerts.holds(_NO_WRITE)
+
+    def silence(self) -> dict[str, float]:
+        """Seconds since each peer was heard."""
+        now = self._clock.monotonic()
+        return {peer: now - at for peer, at in self._heard.items()}
 
     def heard(self, peer: str) -> None:
         """A peer gave a sign of life."""
@@ -160,14 +169,13 @@ class Health:
 
     def check(self) -> None:
         """Look once, and change the mode if that is what follows."""
-        now = self._clock.monotonic()
         usage = disk.usage(self._home.workspace)
         self.disk = usage.percent
         try:
             maintenance = heartbeat.asks_maintenance(self._home.heartbeat)
         except OSError:
             maintenance = self.standing.mode == "maintenance"
-        seen = Observed(self.disk, {peer: now - at for peer, at in self._heard.items()}, maintenance)
+        seen = Observed(self.disk, self.silence(), maintenance, tuple(self._causes.values()))
         self._watch_room(Disk(usage.free, 100.0 - self.disk))
         self._watch_writes()
         self._watch_keys()

@@ -152,6 +152,61 @@ class Home:
         return self.root / "var" / "fetch"
 
     @property
+    def traces(self) -> Path:
+        """Spans, a file a day."""
+        return self.workspace / "traces"
+
+    @property
+    def load_status(self) -> Path:
+        """How the node is, for programs."""
+        return self.workspace / "LOAD_STATUS.json"
+
+    @property
+    def progress(self) -> Path:
+        """What agents write of how far they are."""
+        return self.workspace / "PROGRESS.md"
+
+    @property
+    def skills(self) -> Path:
+        """The last status of each skill: ``NAME.json``."""
+        return self.workspace / "skills"
+
+    @property
+    def outputs(self) -> Path:
+        """What services and jobs print: ``NAME.log``, and older parts of it."""
+        return self.root / "var" / "outputs"
+
+    @property
+    def jobs(self) -> Path:
+        """When each job last ran, and how."""
+        return self.root / "var" / "jobs.json"
+
+    @property
+    def subagents(self) -> Path:
+        """Sub-agents that are not closed, a folder each."""
+        return self.root / "var" / "subagents"
+
+    @property
+    def features(self) -> Path:
+        """What was switched off because it failed again and again, until a person turns it on."""
+        return self.root / "var" / "features.json"
+
+    @property
+    def unsent_alerts(self) -> Path:
+        """Alerts that are to be sent, or are sent and hold."""
+        return self.root / "var" / "alerts.json"
+
+    @property
+    def alert_urls(self) -> Path:
+        """Where alerts are sent to: an apprise URL a line. A secret."""
+        return self.keys / "alerts"
+
+    @property
+    def dashboard_token(self) -> Path:
+        """What who looks at the dashboard from beyond loopback must know."""
+        return self.keys / "dashboard"
+
+    @property
     def trash(self) -> Path:
         """What was set aside."""
         return self.root / "var" / "trash"

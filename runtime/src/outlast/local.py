@@ -13,7 +13,6 @@ from collections.abc import Iterable
 import msgspec
 
 from outlast.clock import Clock
-from outlast.config import Config, Name
 from outlast.control import Emergency, Order
 from outlast.core.findings import Finding
 from outlast.core.record import one_line
@@ -22,6 +21,7 @@ from outlast.errors import BadInput
 from outlast.home import Home
 from outlast.messages import UnitName
 from outlast.quantity import size
+from outlast.settings import Config, Name
 from outlast.store import durable
 from outlast.store.events import EventLog
 from outlast.store.keyring import Keyring

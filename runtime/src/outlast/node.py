@@ -15,11 +15,10 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from outlast import __version__
-from outlast.clock import Clock, iso
-from outlast.config import Config
+from outlast.account import status
+from outlast.alerts import Alerts
+from outlast.clock import Clock
 from outlast.control import Control, Order, node_orders
 from outlast.core.state import State, Verdict
 from outlast.errors import DurabilityError, OutlastError
@@ -37,15 +36,16 @@ from outlast.net.server import HttpServer
 from outlast.net.tls import server_context
 from outlast.notify import Manager
 from outlast.quantity import duration, size
+from outlast.settings import Config
 from outlast.store import merges
 from outlast.store.keyring import Keyring
+from outlast.upkeep import Around, Runs, Upkeep
 from outlast.work.handoffs import Handoffs
 from outlast.work.notes import Noted, Notes
 from outlast.work.tasks import Tasks
 
 __all__ = ["Node"]
 
-_SHOWN = 20
 # Only the node's own user comes through the control socket: programs that wait for a confirmation hold a connection each.
 _CONTROL = HttpLimits(body_bytes=256 << 10, connections=512)
 
@@ -58,40 +58,48 @@ class Node:
         self.config = config
         self.home = home
         self._clock = clock
-        self._since = clock.time()
+        self.since = clock.time()
         self._stopping = False
         self._local = Local(config, home, clock, keyring)
-        self.events, self._ledger, self._memory = self._local.events, self._local.ledger, self._local.memory
-        self._courier = Courier(config, keyring, self._ledger, clock, home.tls)
-        self._local.keys.drained = self._courier.drained
-        self._outboxes = {
-            peer: Outbox(peer, config, self._ledger, self._courier, self.events, clock, random.uniform, self._given_up)
+        self.events, self.ledger, self._memory = self._local.events, self._local.ledger, self._local.memory
+        self.courier = Courier(config, keyring, self.ledger, clock, home.tls)
+        self._local.keys.drained = self.courier.drained
+        self.outboxes = {
+            peer: Outbox(peer, config, self.ledger, self.courier, self.events, clock, random.uniform, self._given_up)
             for peer in config.peers
         }
         self._shared = self._local.shared
-        self._exchanges = {
-            peer: Exchange(peer, config, self._shared, self._courier, self.events, clock, random.uniform)
+        self.exchanges = {
+            peer: Exchange(peer, config, self._shared, self.courier, self.events, clock, random.uniform)
             for peer in config.peers
         }
         self._shared.changed = self._tell_peers
-        self.handoffs = Handoffs(config, home.handoffs, self._memory, self._ledger, self.events, clock, self._wake)
-        self.notes = Notes(config, self._memory, self._ledger, self.events, clock, self._wake)
-        self._tasks = Tasks(config, home, self._memory, self._ledger, self.events, clock, self._wake, self._about_node)
+        self.handoffs = Handoffs(config, home.handoffs, self._memory, self.ledger, self.events, clock, self._wake)
+        self.notes = Notes(config, self._memory, self.ledger, self.events, clock, self._wake)
+        self.tasks = Tasks(config, home, self._memory, self.ledger, self.events, clock, self._wake, self._about_node)
+        alerts, causes = Alerts(self.events, clock), dict[str, str]()
         self.health = Health(
             config,
             home,
             self._memory,
-            self._courier,
+            self.courier,
             self.events,
             clock,
             self.heard,
             self._tidy,
             self._local.cleaner,
+            alerts,
+            causes,
             self._local.keys.trouble,
         )
-        self.orders: dict[str, Order] = {**self._local.orders, **node_orders(self)}
-        self._ingress = Ingress(config, keyring, self._ledger, self, self.events, clock)
-        self._tasks.recover()
+        around = Around(
+            config, home, self._memory, self.ledger, self.events, clock, alerts,
+            lambda: self.health.standing, self.health.silence, lambda: status(self), causes,
+        )  # fmt: skip
+        self.upkeep = Upkeep(around)
+        self.orders: dict[str, Order] = {**self._local.orders, **node_orders(self), **self.upkeep.orders()}
+        self.ingress = Ingress(config, keyring, self.ledger, self, self.events, clock)
+        self.tasks.recover()
         self.handoffs.recover()
         self.health.begin()
         self._join_git()
@@ -113,15 +121,16 @@ class Node:
         """
         manager = manager or Manager()
         limits = HttpLimits(body_bytes=size(self.config.messages.body_limit))
-        outside = HttpServer(self._ingress, limits, on_error=self._broke)
+        outside = HttpServer(self.ingress, limits, on_error=self._broke)
         inside = HttpServer(Control(self.orders), _CONTROL, on_error=self._broke)
         listen = self.config.listen
         await outside.start_tcp(listen.host, listen.port, server_context(self.home.tls, listen.tls))
         try:
             await inside.start_unix(str(self.home.socket))
             self.events.emit("node.started", version=__version__, pid=os.getpid(), port=self.config.listen.port)
-            work = [asyncio.create_task(self._tasks.run()), asyncio.create_task(self.health.run())]
-            senders: list[Outbox | Exchange] = [*self._outboxes.values(), *self._exchanges.values()]
+            parts: list[Runs] = [self.tasks, self.health, *self.upkeep.parts.values()]
+            work = [asyncio.create_task(part.run()) for part in parts]
+            senders: list[Outbox | Exchange] = [*self.outboxes.values(), *self.exchanges.values()]
             send = [asyncio.create_task(sender.run()) for sender in senders]
             waiting = asyncio.create_task(stop.wait())
             manager.ready(self._in_short())
@@ -157,15 +166,15 @@ class Node:
         began = self._clock.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                while not self._tasks.idle():
+                while not self.tasks.idle():
                     await asyncio.sleep(0.02)
         await _cancel(work)
         with contextlib.suppress(DurabilityError):
-            returned = self._tasks.hand_back()
+            returned = self.tasks.hand_back()
             # Told at once where that is possible; the outbox keeps it otherwise.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2.0):
-                    while any(self._ledger.queued(peer) and not box.last_error for peer, box in self._outboxes.items()):
+                    while any(self.ledger.queued(peer) and not box.last_error for peer, box in self.outboxes.items()):
                         await asyncio.sleep(0.02)
             self._memory.flush()
             self.events.emit(
@@ -178,14 +187,14 @@ class Node:
         if isinstance(message, Task):
             if reasons := self.reasons():
                 raise Busy(reasons[0])
-            self._tasks.accept(envelope, message)
+            self.tasks.accept(envelope, message)
             return Effect(message.unit)
         if isinstance(message, Result):
             self.handoffs.confirmed(envelope.sender, message)
             return Effect(message.unit)
         if isinstance(message, Share):
             holding = self._shared.take(message.holding, message.entries, whole=message.whole)
-            self._exchanges[envelope.sender].told(message.holding)
+            self.exchanges[envelope.sender].told(message.holding)
             return Effect(spans(message.entries), holding=holding)
         if isinstance(message, Trace):
             from outlast.work.tracing import for_peer
@@ -200,8 +209,8 @@ class Node:
     def heard(self, peer: str) -> None:
         """A peer gave a sign of life: what waits for it is sent."""
         self.health.heard(peer)
-        self._outboxes[peer].heard()
-        self._exchanges[peer].heard()
+        self.outboxes[peer].heard()
+        self.exchanges[peer].heard()
 
     def reasons(self) -> list[str]:
         """Why no work can be taken now, in words that tell an outsider nothing; empty when it can."""
@@ -220,7 +229,7 @@ class Node:
 
     async def ping(self, peer: str) -> dict[str, Any]:
         """A signed round trip to ``peer``: milliseconds and clock skew in seconds. Raises PeerError."""
-        answer = await self._courier.ping(peer)
+        answer = await self.courier.ping(peer)
         self.heard(peer)
         return {"peer": peer, "ok": True, "ms": round(answer.seconds * 1000, 2), "skew_s": round(answer.skew, 3)}
 
@@ -228,88 +237,28 @@ class Node:
         """What each peer knows of a message, unit or trace."""
         from outlast.net.inquiry import inquire
 
-        return {"peers": await inquire(self._courier, self.config.node, self.config.peers, name)}
+        return {"peers": await inquire(self.courier, self.config.node, self.config.peers, name)}
 
-    def channel(self) -> dict[str, Any]:
-        """What ``outlast channel --json`` prints. Raises DurabilityError."""
-        skew = self._courier.skew
-        return {
-            "node": self.config.node,
-            "channels": {
-                peer: {**self._channel(peer), **outbox.report(), "skew_s": skew[peer]}
-                for peer, outbox in self._outboxes.items()
-            },
-        }
-
-    def status(self) -> dict[str, Any]:
-        """What ``outlast status --json`` prints."""
-        reasons, standing, closed = self.reasons(), self.health.standing, self.state.closed
-        return {
-            "node": self.config.node,
-            "alive": True,
-            "ready": not reasons,
-            "reasons": reasons,
-            "mode": standing.mode,
-            "mode_reasons": list(standing.reasons),
-            "since": iso(self._since),
-            "pid": os.getpid(),
-            "version": __version__,
-            "port": self.config.listen.port,
-            "services": self._services(),
-            "channels": {peer: self._channel(peer) for peer in self.config.peers},
-            "tasks": {
-                "open": len(self.state.open("task")),
-                **{verdict: closed.get(f"task {verdict}", 0) for verdict in ("done", "failed", "in doubt", "returned")},
-            },
-            "handoffs": {
-                "open": len(self.state.open("handoff")),
-                **{
-                    verdict: closed.get(f"handoff {verdict}", 0)
-                    for verdict in ("done", "failed", "in doubt", "returned")
-                },
-            },
-            "refused": self._ingress.refused,
-            "open": [
-                {"unit": name, "kind": unit.kind, "peer": unit.peer, "what": unit.what, "since": unit.since}
-                for name, unit in self.state.units.items()
-                if unit.status == "open"
-            ][:_SHOWN],
-            "skew_s": self._courier.skew,
-            "disk_percent": self.health.disk,
-            "alerts": msgspec.to_builtins(self.health.alerts),
-            "recovered": msgspec.to_builtins(self.state.recovered),
-        }
-
-    def _services(self) -> dict[str, str]:
+    def services(self) -> dict[str, str]:
+        """How the parts of it are that others may want to see."""
         missing = "agent command missing" in self.reasons()
-        agent = "missing" if missing else "working" if self._tasks.running else "ready"
+        agent = "missing" if missing else "working" if self.tasks.running else "ready"
         return {"ingress": "up", "outbox": "up", "agent": agent}
 
     def _about_node(self) -> dict[str, object]:
         return {
             "name": self.config.node,
             "mode": self.health.standing.mode,
-            "services": self._services(),
-            "skew_s": self._courier.skew,
-        }
-
-    def _channel(self, peer: str) -> dict[str, Any]:
-        outbox = self._outboxes[peer]
-        trouble = outbox if outbox.last_error else self._exchanges[peer]
-        return {
-            **self._ledger.channel(peer).report(),
-            "breaker": outbox.breaker.status,
-            "queued": self._ledger.queued(peer),
-            "last_error": trouble.last_error,
-            "last_error_at": trouble.last_error and iso(trouble.error_at),
+            "services": self.services(),
+            "skew_s": self.courier.skew,
         }
 
     def _wake(self, peer: str) -> None:
-        if peer in self._outboxes:
-            self._outboxes[peer].wake()
+        if peer in self.outboxes:
+            self.outboxes[peer].wake()
 
     def _tell_peers(self) -> None:
-        for exchange in self._exchanges.values():
+        for exchange in self.exchanges.values():
             exchange.wake()
 
     def _tidy(self) -> None:

@@ -13,11 +13,11 @@ import signal
 import traceback
 
 from outlast.clock import SystemClock
-from outlast.config import Config
 from outlast.errors import UnreadableError
 from outlast.home import Home
 from outlast.node import Node
 from outlast.notify import Manager
+from outlast.settings import Config
 from outlast.store.keyring import Keyring
 from outlast.stranded import Stranded
 

@@ -17,7 +17,6 @@ import msgspec
 
 from outlast import __version__
 from outlast.clock import Clock, iso
-from outlast.config import Config
 from outlast.errors import DurabilityError
 from outlast.home import Home
 from outlast.net.http import HttpLimits, Request, Response
@@ -25,6 +24,7 @@ from outlast.net.server import HttpServer
 from outlast.net.tls import server_context
 from outlast.notify import Manager
 from outlast.quantity import size
+from outlast.settings import Config
 from outlast.store import durable, heartbeat
 from outlast.store.events import EventLog
 

@@ -13,7 +13,7 @@ from outlast.errors import BadInput
 from outlast.home import Home, find_home
 
 if TYPE_CHECKING:
-    from outlast.config import Config
+    from outlast.settings import Config
 
 __all__ = ["Where", "as_json", "emit", "fits", "named"]
 

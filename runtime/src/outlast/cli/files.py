@@ -11,12 +11,12 @@ import msgspec
 from outlast.cli.show import table
 from outlast.cli.talk import do
 from outlast.clock import SystemClock
-from outlast.config import Config
 from outlast.core.ids import valid_unit
 from outlast.core.record import one_line
 from outlast.errors import BadInput, OutlastError
 from outlast.files.fetch import artifacts_of, fetch
 from outlast.home import Home
+from outlast.settings import Config
 from outlast.store.events import EventLog
 
 __all__ = ["bring", "show"]

@@ -12,7 +12,7 @@ import click
 from outlast.cli.common import Where, as_json, emit
 from outlast.cli.show import tell
 from outlast.clock import iso
-from outlast.config import Tls
+from outlast.settings import Tls
 
 __all__ = ["tls"]
 

@@ -7,13 +7,13 @@ import time
 from typing import Any
 
 from outlast.cli.talk import order
-from outlast.config import Config
 from outlast.errors import HttpError, KeyFileError, OutlastError, PeerError
 from outlast.home import Home
 from outlast.net import client
 from outlast.net.http import Response
 from outlast.net.tls import Pinned
 from outlast.quantity import duration
+from outlast.settings import Config
 from outlast.store import certificates
 
 __all__ = ["check"]

@@ -12,10 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["Mode", "Observed", "Standing", "Thresholds", "decide", "declare", "resume"]
+__all__ = ["Mode", "Observed", "Standing", "Thresholds", "decide", "declare", "pace", "resume"]
 
 Mode = Literal["normal", "degraded", "emergency", "maintenance"]
 _CALM_CHECKS = 2
+# How often work runs, by mode and priority; what is not named runs always. P0, answering people, is never shed.
+_PACE: dict[Mode, dict[str, int]] = {
+    "degraded": {"P2": 2, "P3": 0},
+    "emergency": {"P1": 0, "P2": 0, "P3": 0},
+    "maintenance": {"P1": 0, "P2": 0, "P3": 0},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +35,15 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One check: percent of the disk in use, seconds since each peer was heard, and what a person wrote."""
+    """One check: percent of the disk in use, seconds since each peer was heard, and what a person wrote.
+
+    ``causes``: what else was found that is a reason to shed, in words.
+    """
 
     disk: float
     silence: Mapping[str, float]
     maintenance: bool
+    causes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,7 @@ def decide(before: Standing, seen: Observed, limits: Thresholds) -> Standing:
         for peer, silent in sorted(seen.silence.items())
         if silent > limits.sibling_silent
     ]
+    causes += seen.causes
     calm = 0 if causes else min(before.calm + 1, _CALM_CHECKS)
     if seen.maintenance:
         return Standing("maintenance", ("MAINTENANCE_MODE in HEARTBEAT.md",), emergency, calm)
@@ -77,3 +88,8 @@ def declare(before: Standing, reason: str) -> Standing:
 def resume(before: Standing) -> Standing:
     """A person says that the emergency is over. The next check may find another."""
     return replace(before, emergency=())
+
+
+def pace(mode: Mode, priority: str) -> int:
+    """How often work of a priority (P0 to P3) runs in a mode: 1 always, 2 every second time, 0 never."""
+    return _PACE.get(mode, {}).get(priority, 1)

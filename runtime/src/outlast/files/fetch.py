@@ -25,13 +25,13 @@ from typing import IO, TypeVar, cast
 
 import msgspec
 
-from outlast.config import Config, Ssh
 from outlast.core.record import one_line
 from outlast.errors import BadInput, FilesError, PeerError
 from outlast.files.receive import receive
 from outlast.files.wire import MANIFEST_LIMIT, Listed, Request, Truncated, read_manifest
 from outlast.home import Home
 from outlast.quantity import duration, size
+from outlast.settings import Config, Ssh
 from outlast.store import durable
 from outlast.work.artifacts import MANIFEST, Manifest, publish, verify
 

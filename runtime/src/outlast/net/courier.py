@@ -20,7 +20,6 @@ from pathlib import Path
 import msgspec
 
 from outlast.clock import Clock
-from outlast.config import Config
 from outlast.core import webhook
 from outlast.core.keys import Key, Ring, accepted, secrets_of, signing, signs
 from outlast.errors import HttpError, PeerError, SignatureError
@@ -28,6 +27,7 @@ from outlast.messages import Ping, Reply, sealed, traceparent
 from outlast.net import client
 from outlast.net.tls import Pinned, pinned
 from outlast.quantity import duration
+from outlast.settings import Config
 from outlast.store.keyring import Keyring
 from outlast.store.ledger import Ledger
 

@@ -24,7 +24,6 @@ from typing import Literal, Protocol
 import msgspec
 
 from outlast.clock import Clock
-from outlast.config import Config
 from outlast.core.backoff import delay, lifted
 from outlast.core.crdt import Entry, Holding, differing
 from outlast.core.ratelimit import Bucket, take
@@ -32,6 +31,7 @@ from outlast.errors import DurabilityError, PeerError
 from outlast.messages import Share, sealed
 from outlast.net.courier import Answer, Courier
 from outlast.quantity import duration
+from outlast.settings import Config
 from outlast.store.events import EventLog
 
 __all__ = ["Exchange", "Knowledge"]

@@ -25,7 +25,6 @@ from math import ceil
 import msgspec
 
 from outlast.clock import Clock
-from outlast.config import Config
 from outlast.core import webhook
 from outlast.core.crdt import Holding
 from outlast.core.ids import UNIT_TAIL
@@ -40,6 +39,7 @@ from outlast.net.connection import Later
 from outlast.net.http import Request, Response
 from outlast.net.intake import Arrival, Busy, Door, Effect, Intake, success
 from outlast.quantity import duration
+from outlast.settings import Config
 from outlast.store.events import EventLog
 from outlast.store.keyring import Keyring
 from outlast.store.ledger import Keep, Ledger

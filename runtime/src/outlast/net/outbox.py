@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from outlast.clock import Clock, iso
-from outlast.config import Config
 from outlast.core import breaker
 from outlast.core.backoff import delay, lifted
 from outlast.core.lasthour import LastHour
@@ -22,6 +21,7 @@ from outlast.core.state import Verdict
 from outlast.errors import DurabilityError, PeerError
 from outlast.net.courier import Answer, Courier
 from outlast.quantity import duration
+from outlast.settings import Config
 from outlast.store.events import EventLog
 from outlast.store.ledger import Ledger, Outgoing
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from outlast.config import Peer, Tls
 from outlast.core.certificate import fingerprint, not_after
 from outlast.errors import KeyFileError, PeerError
 from outlast.net.connection import remote
+from outlast.settings import Peer, Tls
 
 if TYPE_CHECKING:
     import ssl

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from outlast.config import Tls
 from outlast.core.certificate import fingerprint, not_after
 from outlast.errors import BadInput, KeyFileError
+from outlast.settings import Tls
 from outlast.store import durable
 
 __all__ = ["Certificate", "held", "make", "read", "use"]

@@ -29,13 +29,13 @@ from typing import IO
 import msgspec
 
 from outlast.clock import iso
-from outlast.config import Config
 from outlast.core.habits import ENOUGH, MOST_ADDRESSES, Habits, Heard, Numbers
 from outlast.core.keys import Ring
 from outlast.core.markdown import escaped, quoted
 from outlast.core.record import one_line
 from outlast.errors import BadInput, DurabilityError, KeyFileError
 from outlast.home import Home
+from outlast.settings import Config
 from outlast.store import durable
 from outlast.store.keyring import Keyring
 from outlast.store.ledger import Accepted

@@ -25,13 +25,13 @@ from pathlib import Path
 import msgspec
 
 from outlast.clock import Clock, stamp
-from outlast.config import Config
 from outlast.control import Order
 from outlast.core.cleaning import Disk, Kept, Limits, Plan, Step, Thing, plan, room
 from outlast.core.findings import Finding
 from outlast.errors import DurabilityError, OutlastError
 from outlast.home import Home
 from outlast.quantity import duration, readable, size
+from outlast.settings import Config
 from outlast.store import disk, durable
 from outlast.store.events import EventLog
 from outlast.store.memory import Memory

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from outlast.clock import Clock
-from outlast.config import Config
 from outlast.core.days import Look, Missing
 from outlast.core.findings import Finding
 from outlast.core.gaps import back_phrase, gap_phrase, numbered
@@ -31,6 +30,7 @@ from outlast.core.state import GAP
 from outlast.errors import DurabilityError
 from outlast.home import Home
 from outlast.quantity import size
+from outlast.settings import Config
 from outlast.store import disk, durable
 from outlast.store.events import EventLog
 from outlast.store.evidence import artifact_names

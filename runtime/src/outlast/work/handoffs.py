@@ -20,7 +20,6 @@ from pathlib import Path
 import msgspec
 
 from outlast.clock import Clock
-from outlast.config import Config
 from outlast.core.ids import message_id
 from outlast.core.record import one_line
 from outlast.core.recovery import Handoff, plan_handoff
@@ -28,6 +27,7 @@ from outlast.core.state import Unit, Verdict, intent_phrase, is_whole
 from outlast.errors import DurabilityError
 from outlast.messages import ArtifactFile, Result, Task, sealed
 from outlast.quantity import size
+from outlast.settings import Config
 from outlast.store import durable
 from outlast.store.events import EventLog
 from outlast.store.ledger import Ledger

@@ -16,7 +16,6 @@ import msgspec
 
 from outlast.alerts import Urgency
 from outlast.clock import Clock, iso
-from outlast.config import Config, Name
 from outlast.core import keys
 from outlast.core.findings import Finding
 from outlast.core.keys import KEY_ID, LABEL, Key
@@ -24,6 +23,7 @@ from outlast.core.ringtext import RING_LIMIT
 from outlast.errors import BadInput, KeyFileError
 from outlast.home import Home
 from outlast.quantity import duration
+from outlast.settings import Config, Name
 from outlast.store.events import EventLog
 from outlast.store.keyring import Keyring
 

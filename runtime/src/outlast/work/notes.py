@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from outlast.clock import Clock
-from outlast.config import Config
 from outlast.core.ids import message_id, note_unit
 from outlast.core.record import WHAT_LIMIT, Step, one_line
 from outlast.errors import BadInput, DurabilityError
 from outlast.messages import Note, sealed
 from outlast.quantity import size
+from outlast.settings import Config
 from outlast.store.events import EventLog
 from outlast.store.ledger import Ledger
 from outlast.store.memory import Memory

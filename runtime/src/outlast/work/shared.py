@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from outlast.clock import Clock, iso
-from outlast.config import Config
 from outlast.control import Order
 from outlast.core.crdt import MOST_AGENTS, NAME, SEQ_LIMIT, Entry, Holding, Kind, Replica
 from outlast.core.findings import Finding
 from outlast.core.record import one_line
 from outlast.errors import BadInput, DurabilityError
 from outlast.home import Home
+from outlast.settings import Config
 from outlast.store.events import EventLog
 from outlast.store.shared import SharedFiles
 

@@ -29,7 +29,6 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from outlast.clock import Clock, iso, stamp
-from outlast.config import Config
 from outlast.core.findings import Finding
 from outlast.core.promises import check_names, check_unit
 from outlast.core.record import one_line
@@ -38,6 +37,7 @@ from outlast.core.state import Unit, Verdict
 from outlast.errors import AgentError, BadInput
 from outlast.home import Home
 from outlast.quantity import size
+from outlast.settings import Config
 from outlast.store import durable
 from outlast.store.events import EventLog
 from outlast.store.memory import Memory

@@ -23,7 +23,6 @@ from collections.abc import Callable
 import msgspec
 
 from outlast.clock import Clock, iso, stamp
-from outlast.config import Config
 from outlast.core.ids import message_id, valid_unit
 from outlast.core.recovery import Task as Evidence
 from outlast.core.recovery import plan_task
@@ -32,6 +31,7 @@ from outlast.errors import DurabilityError
 from outlast.home import Home
 from outlast.messages import ArtifactFile, Envelope, Result, Task, sealed
 from outlast.quantity import duration, size
+from outlast.settings import Config
 from outlast.store import durable
 from outlast.store.events import EventLog
 from outlast.store.ledger import Ledger
