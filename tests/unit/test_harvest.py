@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.errors import AgentError
+from outlast.errors import AgentError, DurabilityError
 from outlast.messages import ArtifactFile
 from outlast.work import harvest
 
@@ -114,6 +114,18 @@ def test_unreadable_file(work: Path) -> None:
         pytest.skip("root may read everything")
     with pytest.raises(AgentError, match="a could not be read or kept: Permission denied"):
         left(work, "echo x > a; chmod 0 a")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
+def test_a_failing_disk_is_not_the_agents_fault(work: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Where the disk does not take what the agent left nothing is known of its outcome: that is no verdict on its work."""
+
+    def broken(fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(harvest, "fsync_file", broken)
+    with pytest.raises(DurabilityError, match=os.strerror(number)):
+        left(work, "echo x > a")
 
 
 def test_holds_more_follows_no_link(work: Path) -> None:

@@ -15,6 +15,7 @@ Left to others: what is written, who may write at the same time, and access list
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -30,6 +31,7 @@ __all__ = [
     "fsync_data",
     "fsync_dir",
     "fsync_file",
+    "is_disks",
     "make_dir",
     "move",
     "moved",
@@ -44,6 +46,7 @@ __all__ = [
 # and the umask is not looked at: with 0600 its readers would see nothing. Elsewhere the umask (077) takes these bits away.
 SHARED_FILE, SHARED_FOLDER = 0o640, 0o750
 
+_DISKS = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _HALF = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 if sys.platform == "darwin":
@@ -64,6 +67,11 @@ else:
     def fsync_data(fd: int) -> None:
         """Bring content and length of ``fd`` to the disk, not its times: enough for a file that grows. Raises OSError."""
         os.fdatasync(fd)
+
+
+def is_disks(error: OSError) -> bool:
+    """Is this the disk's fault (broken, full, read-only), and not that of who was asked to write or read there?"""
+    return error.errno in _DISKS
 
 
 def fsync_dir(path: Path | str) -> None:

@@ -18,9 +18,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from outlast.core.record import one_line
-from outlast.errors import AgentError
+from outlast.errors import AgentError, DurabilityError
 from outlast.messages import ArtifactFile
-from outlast.store.durable import fsync_dir, fsync_file
+from outlast.store.durable import fsync_dir, fsync_file, is_disks
 
 __all__ = ["RESERVED", "harvest", "holds_more"]
 
@@ -36,7 +36,8 @@ _KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a pipe (FIFO)", stat.S
 async def harvest(work: Path, most_bytes: int, most_files: int) -> tuple[ArtifactFile, ...]:
     """Check, fsync and hash all that is in ``work`` (nothing may write there any more), sorted by path.
 
-    Files of 1 MiB and more are read outside the event loop. Raises AgentError that says what is not acceptable.
+    Files of 1 MiB and more are read outside the event loop. Raises AgentError that says what is not acceptable;
+    DurabilityError where the disk is, and not what was left on it.
     """
     try:
         files, folders = _survey(work, most_bytes, most_files)
@@ -47,6 +48,8 @@ async def harvest(work: Path, most_bytes: int, most_files: int) -> tuple[Artifac
         return await asyncio.to_thread(_seal, work, files, folders)
     except OSError as error:
         name = os.path.relpath(os.fsdecode(error.filename), work) if error.filename else "the artifact"
+        if is_disks(error):
+            raise DurabilityError(f"{_shown(name)} could not be kept: {error.strerror}") from error
         raise AgentError(f"{_shown(name)} could not be read or kept: {error.strerror or error}") from error
 
 

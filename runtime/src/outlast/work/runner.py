@@ -28,8 +28,9 @@ from typing import Literal
 import msgspec
 
 from outlast.core.record import one_line
-from outlast.errors import AgentError
+from outlast.errors import AgentError, DurabilityError
 from outlast.messages import ArtifactFile
+from outlast.store.durable import is_disks
 from outlast.work.capture import Capture, keep_file
 from outlast.work.harvest import RESERVED, harvest, holds_more
 
@@ -75,7 +76,8 @@ async def run_agent(
 ) -> Outcome:
     """Run ``command`` on ``task`` in the empty directory ``work``; what it printed is kept beside it.
 
-    ``grace_s`` (seconds) is the time between SIGTERM and SIGKILL. Cancelling ends the agent first. Raises nothing else.
+    ``grace_s`` (seconds) is the time between SIGTERM and SIGKILL. Cancelling ends the agent first.
+    Raises DurabilityError where the disk fails, so that nothing is known of the outcome; nothing else.
     """
     began = time.monotonic()
     work = work.resolve()
@@ -88,6 +90,8 @@ async def run_agent(
     except AgentError as error:
         reason = one_line(str(error), _REASON_CHARS)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_disks(error):
+            raise DurabilityError(f"the task could not be run: {error.strerror}") from error
         what = (isinstance(error, OSError) and error.strerror) or str(error)
         reason = one_line(f"the task could not be run: {what}", _REASON_CHARS)
     code = agent.code if agent.code is not None and agent.code >= 0 else None
