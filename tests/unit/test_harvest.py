@@ -73,17 +73,6 @@ def test_refused(work: Path, script: str, says: str) -> None:
     assert str(refusal.value).isprintable()
 
 
-def test_file_that_does_not_reach_the_disk(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed fsync is a failed task: nothing is said to be done that a power cut could take away."""
-
-    def broken(fd: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(harvest, "fsync_file", broken)
-    with pytest.raises(AgentError, match="Input/output error"):
-        left(work, "echo x > a")
-
-
 def test_every_file_and_folder_is_fsynced(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file, and each folder after what is in it, is brought to the disk."""
     synced: list[int] = []
