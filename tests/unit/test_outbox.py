@@ -12,7 +12,7 @@ import pytest
 from support.clock import FixedClock
 
 from outlast.cli.channel import _lines
-from outlast.errors import PeerError
+from outlast.errors import PeerError, UnreachableError
 from outlast.messages import Reply
 from outlast.net import outbox
 from outlast.net.courier import Answer
@@ -29,6 +29,7 @@ class _Courier:
 
     def __init__(self) -> None:
         self.status: int | None = 202
+        self.error: type[PeerError] = PeerError
         self.up = False
         self.looks = 0
         self.seen: list[str] = []
@@ -36,7 +37,7 @@ class _Courier:
     async def deliver(self, peer: str, msg_id: str, body: bytes) -> Answer:
         self.seen.append(msg_id)
         if self.status is None:
-            raise PeerError(f"{peer} cannot be reached")
+            raise self.error(f"{peer} cannot be reached")
         return Answer(Reply(node=peer, status=self.status, now=0.0, reason="because"), 0.01, 0.0)
 
     async def alive(self, peer: str, within_s: float) -> bool:
@@ -209,3 +210,32 @@ def test_a_network_that_is_back_is_noticed_before_the_breaker_tries(
 
     asyncio.run(asyncio.wait_for(life(), 20))
     assert scene.box.breaker.status == "closed"
+
+
+def test_a_network_that_is_back_before_the_first_look_is_noticed_too(
+    scene: _Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom nobody could reach, and who answers the first time that he is looked for, is tried once more at once; where he still
+    takes nothing he is left to the breaker."""
+    monkeypatch.setattr(outbox, "_LOOK_S", 0.01)
+    scene.queue("task_1")
+    scene.courier.status, scene.courier.error = None, UnreachableError
+    while scene.box.breaker.status != "open":
+        scene.step()
+        scene.clock.now += 61
+    tried, scene.courier.up = len(scene.courier.seen), True
+
+    async def life() -> None:
+        running = asyncio.create_task(scene.box.run())
+        try:
+            while len(scene.courier.seen) == tried:
+                await asyncio.sleep(0.001)
+            scene.clock.now += 61
+            until = scene.courier.looks + 5
+            while scene.courier.looks < until:
+                await asyncio.sleep(0.001)
+            assert len(scene.courier.seen) == tried + 1
+        finally:
+            running.cancel()
+
+    asyncio.run(asyncio.wait_for(life(), 20))

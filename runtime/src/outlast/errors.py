@@ -22,6 +22,7 @@ __all__ = [
     "OutlastError",
     "PeerError",
     "SignatureError",
+    "UnreachableError",
     "UnreadableError",
 ]
 
@@ -78,6 +79,10 @@ class DurabilityError(OutlastError):
         super().__init__(text)
         DurabilityError.raised += 1
         DurabilityError.last = text
+
+
+class UnreachableError(PeerError):
+    """Nobody was there, or no whole answer came in time."""
 
 
 class UnreadableError(DurabilityError):

@@ -1,7 +1,7 @@
 """One HTTP/1.1 request to a peer, over TCP or TLS, or to a node's own control socket: one connection, one answer.
 
 Rules kept here: it ends within its time limits; the answer is bounded; no redirect is followed and no proxy asked;
-every failure is a PeerError (nobody there, or no whole answer in time) or an HttpError (an answer that we refuse); the
+every failure is a PeerError (an UnreachableError where nobody was there) or an HttpError (an answer that we refuse); the
 socket is closed when the call ends, however it ends; being cancelled is passed on.
 
 Left to others: trying again (the outbox), and whether the answer is to be believed (core/webhook.py).
@@ -16,7 +16,7 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from outlast.errors import HttpError, PeerError
+from outlast.errors import HttpError, PeerError, UnreachableError
 from outlast.net.http import Response, ResponseReader, render_request
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def request(
             exchange = await _connect(endpoint, host, port, socket_path, reader, connect_s, pinned)
             return await exchange.run(payload)
     except TimeoutError:
-        raise PeerError(f"{endpoint} did not answer within {total_s:g} s") from None
+        raise UnreachableError(f"{endpoint} did not answer within {total_s:g} s") from None
     finally:
         reader.release()
 
@@ -101,7 +101,7 @@ class _Exchange(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if not self._answer.done():
             when = "in the middle of its answer" if self._reader.begun else "without an answer"
-            self._answer.set_exception(PeerError(f"{self._endpoint} closed the connection {when}"))
+            self._answer.set_exception(UnreachableError(f"{self._endpoint} closed the connection {when}"))
         # Nobody may be waiting any more, and that is not worth a word on the console.
         if not self._answer.cancelled():
             self._answer.exception()
@@ -128,9 +128,9 @@ async def _connect(
             else:
                 exchange = await _connect_tls(endpoint, host, port, reader, pinned)
     except TimeoutError:
-        raise PeerError(f"{endpoint} did not accept a connection within {connect_s:g} s") from None
+        raise UnreachableError(f"{endpoint} did not accept a connection within {connect_s:g} s") from None
     except (OSError, UnicodeError, ValueError) as error:
-        raise PeerError(f"{endpoint} cannot be reached: {_reason(error)}") from None
+        raise UnreachableError(f"{endpoint} cannot be reached: {_reason(error)}") from None
     return exchange
 
 

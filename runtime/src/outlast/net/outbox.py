@@ -18,7 +18,7 @@ from outlast.core import breaker
 from outlast.core.backoff import delay, lifted
 from outlast.core.lasthour import LastHour
 from outlast.core.state import Verdict
-from outlast.errors import DurabilityError, PeerError
+from outlast.errors import DurabilityError, PeerError, UnreachableError
 from outlast.net.courier import Answer, Courier
 from outlast.quantity import duration
 from outlast.settings import Config
@@ -75,6 +75,8 @@ class Outbox:
         # When the last request began, in monotonic seconds.
         self._asked_at = 0.0
         self._asked_to_wait = False
+        # Nobody was there when it was last tried; and that was because it had been seen.
+        self._away = self._seen = False
 
     def wake(self) -> None:
         """There is something to send."""
@@ -128,7 +130,6 @@ class Outbox:
         # Not wait_for: before Python 3.12 it can swallow the cancellation of this task.
         waiter = asyncio.ensure_future(self._wake.wait())
         look: asyncio.Task[bool] | None = None
-        away = False
         try:
             while until is not None and until - loop.time() > _LOOK_S and not self._asked_to_wait:
                 await asyncio.wait({waiter}, timeout=_LOOK_S)
@@ -136,10 +137,11 @@ class Outbox:
                 await asyncio.wait({waiter, look}, return_when=asyncio.FIRST_COMPLETED)
                 if waiter.done():
                     return
-                if look.result() and away:
+                if look.result() and self._away:
+                    self._seen = True
                     self.heard()
                     return
-                away = not look.result()
+                self._away = not look.result()
             await asyncio.wait({waiter}, timeout=None if until is None else max(0.0, until - loop.time()))
         finally:
             waiter.cancel()
@@ -165,6 +167,9 @@ class Outbox:
                 answer = await self._courier.deliver(self._peer, out.id, out.body)
             except PeerError as error:
                 self._hour.count(self._clock.monotonic(), taken=False, retry=again)
+                # One that is seen and yet takes nothing is left to the breaker.
+                self._away = isinstance(error, UnreachableError) and not self._seen
+                self._seen = False
                 self._failed(str(error))
                 continue
             except BaseException:
