@@ -87,9 +87,8 @@ def returned(folder: Path, times: int, *, network: bool = True) -> list[Row]:
         if network:
             say(f"return: the network is cut until coz's breaker is open, {times} times")
             mended = [_away(coz, axiom, lambda: cut(True), lambda: cut(False)) for _ in range(times)]
-            rows.append(
-                Row(f"first message after the network's return, median of {times}", "s", Figure(median(mended)))
-            )
+            what = f"first message after the network's return, median of {times}"
+            rows.append(Row(what, "s", Figure(median(mended)), goal=goal))
     return rows
 
 
