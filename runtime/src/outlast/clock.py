@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Protocol
+
+from outlast.core.moments import iso, stamp
 
 __all__ = ["Clock", "SystemClock", "iso", "stamp"]
 
@@ -29,13 +30,3 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds since some moment of this boot."""
         return time.monotonic()
-
-
-def iso(seconds: float) -> str:
-    """Format seconds since 1970 as ISO 8601 in UTC, to the millisecond: ``2026-11-21T05:09:07.123Z``."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def stamp(seconds: float) -> str:
-    """Format seconds since 1970 as part of a file name: ``20261121T050907Z``."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%SZ")

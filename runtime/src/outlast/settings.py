@@ -117,9 +117,17 @@ class Breaker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the node watches, and when it sheds."""
+    """What the node watches, and when it sheds.
+
+    ``alive``, ``responding``, ``progress``: how often a probe of that level is asked that does not say so itself; ``skills``:
+    how long a skill's last status counts as one that runs.
+    """
 
     interval: Duration = "30s"
+    alive: Duration = "30s"
+    responding: Duration = "60s"
+    progress: Duration = "30m"
+    skills: Duration = "30m"
     disk_degraded: Percent = 85
     disk_emergency: Percent = 95
     sibling_silent: Duration = "30m"
@@ -171,13 +179,14 @@ _Command = Annotated[list[str], msgspec.Meta(min_length=1)]
 class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One way to see how something is: exactly one of ``http``, ``command``, ``file`` and ``artifacts``.
 
-    ``level``: 1 alive, 2 responding, 3 making progress, 4 producing quality (spec.md, section 5), which gives ``every`` its
-    default: 30s, 60s, 30m, and on completion. ``http``: a URL, whose answer must have ``status`` and hold ``contains``.
-    ``command``: exit code 0. ``file``: below the workspace, changed within ``fresh``. ``artifacts``: a command that is given
-    the folder of each artifact that was completed. ``failures`` in a row, and then ``then`` is done.
+    ``level``: 1 alive, 2 responding, 3 making progress, 4 producing quality (spec.md, section 5); else 2, of a file 3, of
+    artifacts 4. It gives ``every`` its default (health); artifacts are looked at on completion. ``http``: a URL, whose answer
+    must have ``status`` and hold ``contains``. ``command``: exit code 0. ``file``: in the workspace, changed within ``fresh``.
+    ``artifacts``: a command that is given the folder of each artifact that was completed. ``failures`` in a row (else 3, of
+    artifacts 1), and then ``then`` is done.
     """
 
-    level: Annotated[int, msgspec.Meta(ge=1, le=4)] = 2
+    level: Annotated[int, msgspec.Meta(ge=1, le=4)] | None = None
     http: str = ""
     status: Annotated[int, msgspec.Meta(ge=100, le=599)] = 200
     contains: str = ""
@@ -187,15 +196,15 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     artifacts: list[str] = []
     every: Duration | None = None
     timeout: Duration = "5s"
-    failures: Positive = 3
+    failures: Positive | None = None
     then: Literal["restart", "degrade", "alert"] = "alert"
 
 
 class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A program that is to run always. ``directory``: below the workspace.
 
-    More than ``most`` restarts ``within`` a time, and it is left alone for ``rest``. Between restarts: backoff with full jitter
-    from ``base`` to ``max``; ``base: 1ms`` restarts at once.
+    ``most`` restarts ``within`` a time, and it is left alone for ``rest`` at least. Between restarts: backoff with full jitter
+    from ``base`` to ``max``; 1ms for both restarts at once.
     """
 
     command: _Command
@@ -218,7 +227,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A program that runs by the clock. ``schedule``: a cron line, in ``zone`` (the machine's own where it is empty).
 
     ``owner``: the node whose job it is, this one where it is empty; another's is taken over while it is silent, and only
-    where ``takeover`` says that this is safe.
+    where ``takeover`` says that this is safe. ``failures`` in a row, and a person is told. ``directory``: below the workspace.
     """
 
     schedule: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -230,13 +239,14 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Duration = "30m"
     owner: Name | Literal[""] = ""
     takeover: bool = False
+    failures: Positive = 3
     log_limit: Size = "1MiB"
 
 
 class External(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A service of somebody else's that work here depends on: asked ``every`` so often, behind a circuit breaker."""
 
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s]+\Z")]
+    url: str
     every: Duration = "5m"
     timeout: Duration = "10s"
     failures: Positive = 3
@@ -246,8 +256,9 @@ class External(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SubAgents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What sub-agents may use, each, and how many may run at once. ``attempts``: then the main agent is told.
 
-    ``off_after`` escalations within a day switch the feature off until a person turns it on. ``sandbox: none`` is for machines
-    that have no other way, and said knowingly.
+    ``timeout``: the longest that one may ask for; ``heartbeat``: silence after which one is taken for hung. ``environment`` and
+    ``readable``: variables that all of them have, and folders that they see beside the system's. ``off_after`` escalations
+    within a day switch the feature off until a person turns it on. ``sandbox: none`` is for machines that have no other way.
     """
 
     most: Positive = 4
@@ -255,11 +266,14 @@ class SubAgents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attempts: Positive = 3
     off_after: Positive = 3
     timeout: Duration = "30m"
+    heartbeat: Duration = "30m"
     memory: Size = "512MiB"
     cpu: Duration = "10m"
     processes: Positive = 64
     file_size: Size = "64MiB"
     output_limit: Size = "64MiB"
+    environment: dict[str, str] = {}
+    readable: list[str] = []
     network: bool = False
     sandbox: Literal["required", "none"] = "required"
 
@@ -267,14 +281,16 @@ class SubAgents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AlertRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a person is told. Where to is a secret, and lies in ``etc/keys/alerts``, an apprise URL a line.
 
-    ``quiet``: hours of the node's own zone in which only what is urgent is sent; ``most``: messages an hour, what is over that
-    is summed up; ``again``: what still holds is told again after this; ``work``: the hours of F3.
+    ``quiet``: hours of the node's own zone in which only what is urgent is sent, none where both ends are the same; ``work``:
+    the hours of F3; ``most``: messages an hour, what is beyond that is summed up; ``again``: what still holds is told again
+    after this; ``calm``: how long something must stay away before it is told as over; ``keep``: for how long that is tried.
     """
 
     quiet: Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d\Z")] = "22:00-07:00"
     work: Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d\Z")] = "08:00-18:00"
     most: Positive = 6
     again: Duration = "1d"
+    calm: Duration = "10m"
     keep: Duration = "7d"
     partition_after: Duration = "1h"
     power_after: Duration = "1d"

@@ -3,20 +3,24 @@
 Rules kept here:
 
 * the order of the steps is one in which nothing needs free space to begin: room that was set by is given up, then trash is
-  emptied (only when a person asks for it), then logs are compressed, smallest first, then old artifacts are packed away;
+  emptied (only when a person asks for it), then logs that are past their time or over their budget are moved to the trash,
+  the others compressed, smallest first, then old artifacts are packed away;
 * today's log is never touched, nor what belongs to open work, what is protected, or what no backup holds;
-* nothing but old trash is ever lost: the plan knows no other step that deletes.
+* nothing but old trash is ever lost unasked, and of that only logs that the node itself wrote (core.retention).
 
 Left to others: looking (ages in seconds, sizes in bytes), knowing what a backup holds, and doing it (work.cleaning).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Literal
 
 import msgspec
+
+from outlast.core.retention import expired, purged
 
 __all__ = [
     "PROTECTED",
@@ -50,7 +54,7 @@ PROTECTED = (
 )
 _SCARCE, _PLENTY = 2, 4
 
-Kind = Literal["ballast", "trash", "log", "artifact"]
+Kind = Literal["ballast", "trash", "old log", "expired log", "log", "artifact"]
 Stays = Literal["", "today", "open", "protected", "unreadable", "no backup"]
 
 
@@ -71,13 +75,18 @@ class Thing(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What lies there: the disk, the size of the room that is set by (0: none), and things by their kind."""
+    """What lies there: the disk, the size of the room that is set by (0: none), and things by their kind.
+
+    ``logs`` can be compressed; ``past`` are all that the node wrote of days that are over, ``purged`` those in the trash.
+    """
 
     disk: Disk
     ballast: int = 0
     logs: tuple[Thing, ...] = ()
     artifacts: tuple[Thing, ...] = ()
     trash: tuple[Thing, ...] = ()
+    past: tuple[Thing, ...] = ()
+    purged: tuple[Thing, ...] = ()
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -90,6 +99,8 @@ class Limits(msgspec.Struct, frozen=True):
     ballast: int
     low: float
     least: float
+    logs_keep: float = inf
+    logs_budget: int = 1 << 62
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -142,15 +153,23 @@ def plan(seen: Seen, limits: Limits, *, empty_trash: bool, backed_up: Callable[[
     if empty_trash:
         old = [thing for thing in seen.trash if not thing.stays and thing.age > limits.trash_keep]
         steps += [Step("trash", thing.name, thing.size, f"{_days(thing.age)} in the trash") for thing in _oldest(old)]
-    steps += _logs(seen, limits)
+    is_low = seen.disk.percent < limits.low
+    for thing in purged(seen.purged, limits.trash_keep, limits.logs_budget, low=is_low):
+        steps.append(Step("old log", thing.name, thing.size, f"{_days(thing.age)} in the trash, and only a log"))
+    gone = expired(seen.past, limits.logs_keep, limits.logs_budget)
+    for thing in gone:
+        why = f"{_days(thing.age)} old" if thing.age > limits.logs_keep else "logs take more than their budget"
+        steps.append(Step("expired log", thing.name, thing.size, why))
+    steps += _logs(seen, limits, is_low, {thing.name for thing in gone})
     moved, kept = _artifacts(seen.artifacts, limits, backed_up)
     return Plan((*steps, *moved), kept)
 
 
-def _logs(seen: Seen, limits: Limits) -> list[Step]:
+def _logs(seen: Seen, limits: Limits, is_low: bool, gone: Collection[str]) -> list[Step]:
     """The smallest first: each makes room for the next."""
-    is_low = seen.disk.percent < limits.low
-    old = [thing for thing in seen.logs if not thing.stays and (is_low or thing.age > limits.logs_after)]
+    at_once = is_low or sum(thing.size for thing in seen.past) > limits.logs_budget // 2
+    logs = [thing for thing in seen.logs if not thing.stays and thing.name not in gone]
+    old = [thing for thing in logs if at_once or thing.age > limits.logs_after]
     return [
         Step("log", thing.name, thing.size, f"{_days(thing.age)} old")
         for thing in sorted(old, key=lambda thing: (thing.size, thing.name))

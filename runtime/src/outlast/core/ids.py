@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from hashlib import blake2s
 
-__all__ = ["UNIT", "UNIT_TAIL", "made_at", "message_id", "new_unit", "note_unit", "valid_unit"]
+__all__ = [
+    "UNIT", "UNIT_TAIL", "age", "made_at", "message_id", "new_unit", "note_unit", "span_of", "trace_of", "valid_unit",
+]  # fmt: skip
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # What follows the node's name: a dash and twelve characters.
 UNIT_TAIL = 13
+_OLDEST_S = 366 * 86400.0
 UNIT = r"^[a-z][a-z0-9-]{0,31}-[0-9a-hjkmnp-tv-z]{12}\Z"
 
 
@@ -35,9 +38,25 @@ def made_at(unit: str) -> float:
     return (bits >> 18) / 1000
 
 
+def age(unit: str, now: float) -> float:
+    """How many seconds ago a unit's name says that it was made; 0 where that cannot be: a name may be chosen."""
+    seconds = now - made_at(unit) if valid_unit(unit) else 0.0
+    return round(seconds, 3) if 0 < seconds < _OLDEST_S else 0.0
+
+
 def message_id(unit: str, kind: str) -> str:
     """The idempotency key of the one message of this kind about a unit."""
     return f"{kind}_{unit}"
+
+
+def trace_of(unit: str) -> str:
+    """The trace of a unit that began here: the same for the same name, so that none is kept and no restart loses it."""
+    return blake2s(f"trace {unit}".encode(), digest_size=16).hexdigest()
+
+
+def span_of(unit: str, part: str) -> str:
+    """The span of one part of a unit (``handoff``, ``task``, ``agent 1``)."""
+    return blake2s(f"span {part} {unit}".encode(), digest_size=8).hexdigest()
 
 
 def note_unit(sender: str, msg_id: str) -> str:

@@ -17,7 +17,7 @@ __all__ = ["RESERVED", "check_names", "check_unit"]
 
 RESERVED = frozenset(
     ("artifacts", "clean", "days", "disk", "emergency", "fact", "facts", "gap", "heartbeat", "journal", "ledger")
-    + ("memory", "mode", "node", "queue", "shared", "state", "steps")
+    + ("memory", "mode", "node", "queue", "shared", "state", "steps", "subagents")
 )
 """What the runtime's own records are about."""
 

@@ -14,7 +14,7 @@ __all__ = ["Bucket", "Lane", "lane", "take"]
 
 Lane = Literal["work", "control", "shared"]
 
-_LANES: dict[str, Lane] = {"ping": "control", "trace": "control", "share": "shared"}
+_LANES: dict[str, Lane] = {"ping": "control", "trace": "control", "status": "control", "share": "shared"}
 
 
 @dataclass(frozen=True, slots=True)
