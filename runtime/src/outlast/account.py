@@ -8,6 +8,7 @@ Left to others: how people see it (cli.show, cli.channel, the dashboard).
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -34,6 +35,7 @@ def status(node: Node) -> dict[str, Any]:
         "reasons": reasons,
         "mode": standing.mode,
         "mode_reasons": list(standing.reasons),
+        "shed": [asdict(one) for one in node.health.shed],
         "since": iso(node.since),
         "pid": os.getpid(),
         "version": __version__,
@@ -82,6 +84,7 @@ def _channel(node: Node, peer: str) -> dict[str, Any]:
         **node.ledger.channel(peer).report(),
         "breaker": outbox.breaker.status,
         "queued": node.ledger.queued(peer),
+        "hour": outbox.hour(),
         "last_error": trouble.last_error,
         "last_error_at": trouble.last_error and iso(trouble.error_at),
     }

@@ -16,15 +16,22 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import yaml
 
+from outlast.core.alerting import check as check_alerts
+from outlast.core.external import check as check_external
+from outlast.core.onlooker import check as check_dashboard
+from outlast.core.subagents import check as check_subagents
 from outlast.errors import ConfigError
 from outlast.quantity import duration, size
 from outlast.settings import Config
+from outlast.work.declared import check as check_probes
+from outlast.work.roster import check as check_services
 
 __all__ = ["load_config"]
 
 
 # The longest task, every character of it escaped, or a result with as many files as an artifact may have.
 _LARGEST_MESSAGE = 128 << 10
+_LEAST_BUDGET = 1 << 20
 
 
 def load_config(path: Path) -> Config:
@@ -101,6 +108,8 @@ def _check_sense(config: Config) -> None:
         )
     if size(config.messages.body_limit) < _LARGEST_MESSAGE:
         raise ConfigError("messages.body_limit", "smaller than a message may be", "make it 128KiB or more")
+    if size(config.observe.budget) < _LEAST_BUDGET:
+        raise ConfigError("observe.budget", "too small for the logs of a day", "make it 1MiB or more")
     if duration(config.files.timeout) > duration("1d"):
         raise ConfigError("files.timeout", "longer than a day", "make it 1d or less")
     for name, peer in config.peers.items():
@@ -113,6 +122,16 @@ def _check_sense(config: Config) -> None:
             raise ConfigError(f"peers.{name}.url", "a pinned certificate and no TLS", "write https://, or remove pin")
     if duration(config.retry.base) > duration(config.retry.max):
         raise ConfigError("retry.base", "longer than retry.max", "make base the shorter of the two")
+    check_alerts(config)
+    check_services(config)
+    check_dashboard(config)
+    check_probes(config)
+    check_external(config)
+    check_subagents(config)
+    if config.jobs:
+        from outlast.work.timetable import check as check_jobs
+
+        check_jobs(config)
 
 
 def _fields(path: str) -> tuple[str, ...]:
@@ -150,6 +169,8 @@ def _explain(text: str) -> ConfigError:
         return ConfigError(path, "not the name of a file in etc/keys/tls", "write a plain name, without folders")
     if "matching regex" in wrong and path.startswith("peers.ssh"):
         return ConfigError(path, "not a host or user that ssh takes", "write a plain name or address")
+    if "matching regex" in wrong and path in {"alerts.quiet", "alerts.work"}:
+        return ConfigError(path, "not hours of a day", "write HH:MM-HH:MM, such as 22:00-07:00")
     if "matching regex" in wrong:
         return ConfigError(
             path or "node.yml", "not a node's name", "use lower-case letters, digits and -, a letter first"

@@ -22,7 +22,7 @@ from outlast.net.http import Request, Response
 if TYPE_CHECKING:
     from outlast.node import Node
 
-__all__ = ["Control", "Emergency", "HandoffOrder", "NoteOrder", "Order", "carry_out", "node_orders"]
+__all__ = ["Control", "Emergency", "HandoffOrder", "Maintenance", "NoteOrder", "Order", "carry_out", "node_orders"]
 
 Order = Callable[[bytes], Awaitable[object] | object]
 """Takes the JSON body of an order and returns what is answered, as plain values. Raises OutlastError."""
@@ -66,6 +66,13 @@ class Emergency(msgspec.Struct, forbid_unknown_fields=True):
         # The journal tells a mode by what stands before its reason, and would have nothing behind it.
         if not one_line(self.reason):
             raise ValueError("a reason that can be read is missing")
+
+
+class Maintenance(msgspec.Struct, forbid_unknown_fields=True):
+    """Ask for maintenance, or take that back; ``dry_run``: only say what would become of it."""
+
+    on: bool
+    dry_run: bool = False
 
 
 class _Resume(Emergency):
@@ -145,6 +152,10 @@ def node_orders(node: Node) -> dict[str, Order]:
         node.health.declare(msgspec.json.decode(body, type=Emergency).reason)
         return {"node": node.config.node, "mode": node.health.standing.mode}
 
+    def maintenance(body: bytes) -> object:
+        order = msgspec.json.decode(body, type=Maintenance)
+        return {"node": node.config.node, **node.health.maintain(on=order.on, dry=order.dry_run)}
+
     def resume(body: bytes) -> object:
         node.health.resume(msgspec.json.decode(body, type=_Resume).reason)
         return status(node)
@@ -158,6 +169,7 @@ def node_orders(node: Node) -> dict[str, Order]:
         "note": note,
         "wait": wait,
         "emergency": emergency,
+        "maintenance": maintenance,
         "resume": resume,
     }
 

@@ -82,7 +82,11 @@ class DurabilityError(OutlastError):
 
 
 class UnreachableError(PeerError):
-    """Nobody was there, or no whole answer came in time."""
+    """Nobody was there, or no whole answer came in time. ``lost``: not even a refusal came back."""
+
+    def __init__(self, text: str, *, lost: bool = False) -> None:
+        super().__init__(text)
+        self.lost = lost
 
 
 class UnreadableError(DurabilityError):

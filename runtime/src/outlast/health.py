@@ -1,8 +1,8 @@
 """The heartbeat monitor: looks at the disk, the siblings and HEARTBEAT.md, keeps the node's mode, and says what is wrong.
 
-Rules kept here: looking costs no write; a mode is journalled and logged only when it changes, and what is shown of us in
-HEARTBEAT.md is put right when somebody changed it; a write that failed anywhere is an alert until a write works again, and
-only while it holds is one tried; room is made by itself when little is left.
+Rules kept here: looking costs no write; a mode is journalled, logged and told only when it changes, with its cause and what
+it sheds, and what is shown of us in HEARTBEAT.md is put right when somebody changed it; a write that failed anywhere is an
+alert until a write works again, and only while it holds is one tried; room is made by itself when little is left.
 
 Left to others: the decision (core.modes), what is shed in a mode, how room is made (work.cleaning).
 """
@@ -13,11 +13,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from outlast.alerts import Alert, Alerts, Urgency
 from outlast.clock import Clock, stamp
 from outlast.core.cleaning import Disk
-from outlast.core.modes import Observed, Standing, Thresholds, decide, declare, resume
+from outlast.core.modes import DUTIES, Duty, Observed, Shed, Standing, Thresholds, decide, declare, resume, shed
 from outlast.core.record import one_line
 from outlast.core.state import EMERGENCY, MODE, RESUMED
 from outlast.errors import BadInput, DurabilityError, OutlastError, PeerError
@@ -35,6 +36,14 @@ __all__ = ["Health"]
 _AGAIN_S = 3600.0
 _CALM_CHECKS = 2
 _NO_ROOM, _NO_WRITE, _KEYS = "disk", "writes", "keys"
+_MODE = "mode "
+# How urgently a person is told of a mode.
+_TOLD: dict[str, Urgency] = {"degraded": "soon", "emergency": "now", "maintenance": "soon"}
+_MENDS = {
+    "degraded": "mend: it ends by itself, two checks after the cause is gone",
+    "emergency": "mend: put it right, then: outlast resume --reason WHY",
+    "maintenance": "mend: outlast maintenance off ends it",
+}
 
 
 class Health:
@@ -63,6 +72,7 @@ class Health:
         cause = tuple(filter(None, (memory.state.emergency, _marked(home))))
         self.standing = Standing("emergency", cause, cause) if cause else Standing()
         self._told = self._in_words()
+        self._duties = _duties(config)
         self.disk = 0.0
         self._home = home
         self._memory = memory
@@ -88,8 +98,13 @@ class Health:
 
     @property
     def alerts(self) -> list[Alert]:
-        """What a person must be told of now."""
-        return self._alerts.shown
+        """What a person must be told of now, besides the mode, which is shown wherever these are."""
+        return [alert for alert in self._alerts.shown if not alert.name.startswith(_MODE)]
+
+    @property
+    def shed(self) -> list[Shed]:
+        """What rests in the mode of now, or is done less often, first what is shed first."""
+        return shed(self.standing.mode, self._duties)
 
     @property
     def can_write(self) -> bool:
@@ -180,11 +195,19 @@ class Health:
         self._watch_writes()
         self._watch_keys()
         self._enter(decide(self.standing, seen, self._limits))
+        self._tell()
         self._show()
 
     def begin(self) -> None:
         """Look for the first time, before anything is taken."""
         self.check()
+
+    def maintain(self, *, on: bool, dry: bool) -> dict[str, Any]:
+        """Ask for maintenance in HEARTBEAT.md, or take that back, and look at once. Raises DurabilityError, BadInput."""
+        done = heartbeat.order_maintenance(self._home.heartbeat, on=on, dry=dry)
+        if not dry:
+            self.check()
+        return {**done._asdict(), "running": True, "mode": self.standing.mode, "shed": [one.name for one in self.shed]}
 
     def declare(self, reason: str) -> None:
         """There is an emergency from now on, until a person ends it; a start in between begins in it.
@@ -249,11 +272,30 @@ class Health:
             return
         self._told = self._in_words()
         why = "; ".join(standing.reasons) or "the causes are gone"
-        self._events.emit("mode.changed", mode=standing.mode, before=before.mode, why=why)
+        less = self._less()
+        self._events.emit("mode.changed", mode=standing.mode, before=before.mode, why=why, shed=less)
         try:
-            self._memory.note(MODE, f"{standing.mode}: {why}")
+            # A note of its own: what stands behind an emergency's name is its reason, and nothing else.
+            self._memory.note_all([(MODE, f"{standing.mode}: {why}"), *([(MODE, f"shed: {less}")] if less else [])])
         except DurabilityError as error:
             self._events.emit("mode.not_written", error=str(error))
+
+    def _less(self) -> str:
+        """What is shed now, in words."""
+        off = [one.name for one in self.shed if one.how == "off"]
+        seldom = [one.name for one in self.shed if one.how != "off"]
+        return "; ".join(filter(None, (", ".join(off), f"less often: {', '.join(seldom)}" if seldom else "")))
+
+    def _tell(self) -> None:
+        """A mode is told to a person, but for what the silence of a sibling explains: that has rules of its own."""
+        mode = self.standing.mode
+        for name, urgency in _TOLD.items():
+            if name == mode and not self.standing.silence:
+                why = f"mode {mode}: {'; '.join(self.standing.reasons)}"
+                words = f"{why}; shed: {self._less()}; {_MENDS[name]}"
+                self._alerts.found(f"{_MODE}{name}", urgency, words)
+            else:
+                self._alerts.gone(f"{_MODE}{name}")
 
     def _in_words(self) -> str:
         """What HEARTBEAT.md says of the mode, as it was entered: figures that change would be written again and again."""
@@ -293,3 +335,9 @@ def _marked(home: Home) -> str:
         return ""
     except OSError as error:
         return f"{home.emergency.name} cannot be read: {error.strerror}"
+
+
+def _duties(config: Config) -> list[Duty]:
+    """All that is done here and has a priority."""
+    jobs = [Duty(name, job.priority, "job") for name, job in config.jobs.items()]
+    return [*DUTIES, *jobs, *(Duty(name, one.priority, "service") for name, one in config.services.items())]

@@ -187,6 +187,16 @@ class Home:
         return self.root / "var" / "subagents"
 
     @property
+    def agents_socket(self) -> Path:
+        """Where the running node takes what sub-agents may ask for; nothing is done here without a token."""
+        return self.root / "run" / "agents.sock"
+
+    @property
+    def capability_key(self) -> Path:
+        """What the tokens of sub-agents come from. A secret."""
+        return self.keys / "capability"
+
+    @property
     def features(self) -> Path:
         """What was switched off because it failed again and again, until a person turns it on."""
         return self.root / "var" / "features.json"
@@ -210,6 +220,11 @@ class Home:
     def trash(self) -> Path:
         """What was set aside."""
         return self.root / "var" / "trash"
+
+    @property
+    def old_logs(self) -> Path:
+        """Logs whose time was over."""
+        return self.trash / "logs"
 
     @property
     def days(self) -> Path:

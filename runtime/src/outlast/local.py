@@ -13,16 +13,17 @@ from collections.abc import Iterable
 import msgspec
 
 from outlast.clock import Clock
-from outlast.control import Emergency, Order
+from outlast.control import Emergency, Maintenance, Order
 from outlast.core.findings import Finding
 from outlast.core.record import one_line
+from outlast.core.retention import share_of
 from outlast.core.state import EMERGENCY, MODE
 from outlast.errors import BadInput
 from outlast.home import Home
 from outlast.messages import UnitName
 from outlast.quantity import size
 from outlast.settings import Config, Name
-from outlast.store import durable
+from outlast.store import durable, heartbeat
 from outlast.store.events import EventLog
 from outlast.store.keyring import Keyring
 from outlast.store.ledger import Ledger
@@ -56,7 +57,7 @@ class Local:
         self._home = home
         self._node = config.node
         self._daily_limit = size(config.memory.daily_limit)
-        self.events = EventLog(home.logs, config.node, clock)
+        self.events = EventLog(home.logs, config.node, clock, share_of(size(config.observe.budget), "events"))
         self.ledger = Ledger(home.ledger, home.trash, clock, begun=home.owner.exists() or home.state_file.exists())
         self.memory = Memory(home, config.node, clock)
         self.cleaner = Cleaner(home, config, self.memory, self.events, clock)
@@ -71,6 +72,7 @@ class Local:
             **self.doctor.orders(),
             **self.keys.orders(),
             "emergency": self._emergency,
+            "maintenance": self._maintenance,
             "fetched": self._fetched,
         }
         self.doctor.at_start()
@@ -85,6 +87,12 @@ class Local:
         reason = msgspec.json.decode(body, type=Emergency).reason
         self.memory.note(MODE, f"{EMERGENCY}{one_line(reason)}")
         return {"node": self._node, "mode": "emergency"}
+
+    def _maintenance(self, body: bytes) -> object:
+        """With the runtime dead: HEARTBEAT.md holds the order until its next start."""
+        order = msgspec.json.decode(body, type=Maintenance)
+        done = heartbeat.order_maintenance(self._home.heartbeat, on=order.on, dry=order.dry_run)
+        return {"node": self._node, **done._asdict(), "running": False, "mode": "", "shed": []}
 
     def _fetched(self, body: bytes) -> object:
         """An artifact of a peer's came in beside us (outlast.files): STATE counts it, and a start does not take it for ours."""

@@ -16,7 +16,8 @@ import msgspec
 
 from outlast.core import strictjson
 from outlast.core.crdt import Entry, Holding
-from outlast.core.ids import UNIT
+from outlast.core.ids import UNIT, message_id, span_of, valid_unit
+from outlast.core.overview import Overview
 from outlast.core.state import Verdict
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Reply",
     "Result",
     "Share",
+    "Status",
     "Task",
     "Trace",
     "Traced",
@@ -36,6 +38,7 @@ __all__ = [
     "decode",
     "decode_event",
     "sealed",
+    "sent_span",
     "traceparent",
 ]
 
@@ -103,6 +106,10 @@ class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="trace"
     id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 
 
+class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="status"):
+    """How are you? Answered at once, signed; not counted in the channel, and asked only while a person looks."""
+
+
 class Traced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One thing that a node knows of what was asked for: when (seconds since 1970), where, and what, on one line."""
 
@@ -111,7 +118,7 @@ class Traced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     what: Short
 
 
-Message = Ping | Task | Result | Share | Note | Trace
+Message = Ping | Task | Result | Share | Note | Trace | Status
 
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sender": "from"}):
@@ -132,8 +139,8 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """The signed answer to a message.
 
     ``status`` is that of HTTP, which nobody signs; ``retry_after`` is in seconds; ``now`` is the answering node's clock,
-    seconds since 1970; ``holding`` answers a Share that was taken, ``trace`` a Trace. What has its default is left out, so
-    that older nodes, which refuse fields that they do not know, take the answers to what they sent.
+    seconds since 1970; ``holding`` answers a Share that was taken, ``trace`` a Trace, ``overview`` a Status. What has its
+    default is left out, so that older nodes, which refuse fields that they do not know, take the answers to what they sent.
     """
 
     node: str
@@ -143,6 +150,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     retry_after: int = 0
     holding: Holding | None = None
     trace: Annotated[tuple[Traced, ...], msgspec.Meta(max_length=200)] = ()
+    overview: Overview | None = None
 
     @property
     def accepted(self) -> bool:
@@ -188,6 +196,7 @@ def _strictly(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
 class _Traced(msgspec.Struct, frozen=True):
     trace_id: str
     span_id: str
+    correlation_id: str = ""
 
 
 def traceparent(body: bytes) -> str:
@@ -196,9 +205,27 @@ def traceparent(body: bytes) -> str:
     return f"00-{ids.trace_id}-{ids.span_id}-01"
 
 
+# As which part of its unit a message is sent.
+_PARTS = {"task": "handoff", "result": "task"}
+
+
+def sent_span(msg_id: str, body: bytes) -> dict[str, str]:
+    """What events say of the place in its trace that sending this body has; nothing where it is none of ours."""
+    try:
+        ids = msgspec.json.decode(body, type=_Traced)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+    kind, _, unit = msg_id.partition("_")
+    parent = {"parent_id": span_of(unit, _PARTS[kind])} if kind in _PARTS else {}
+    return {"trace_id": ids.trace_id, "span_id": ids.span_id, "correlation_id": ids.correlation_id, **parent}
+
+
 def sealed(sender: str, to: str, trace_id: str, correlation_id: str, message: Message) -> Callable[[int], bytes]:
     """Prepare a message's body: what is left open is its sequence number, which the outbox gives."""
-    span_id = secrets.token_hex(8)
+    # About a unit there is one message of a kind: who takes it knows the span without being told, also after a restart.
+    about_unit = isinstance(message, Task | Result | Note) and valid_unit(correlation_id)
+    kind = str(type(message).__struct_config__.tag)
+    span_id = span_of(message_id(correlation_id, kind), "sent") if about_unit else secrets.token_hex(8)
 
     def body(seq: int) -> bytes:
         envelope = Envelope(

@@ -20,12 +20,13 @@ from outlast.account import status
 from outlast.alerts import Alerts
 from outlast.clock import Clock
 from outlast.control import Control, Order, node_orders
+from outlast.core.overview import overview
 from outlast.core.state import State, Verdict
 from outlast.errors import DurabilityError, OutlastError
 from outlast.health import Health
 from outlast.home import Home
 from outlast.local import Local
-from outlast.messages import Envelope, Result, Share, Task, Trace
+from outlast.messages import Envelope, Result, Share, Status, Task, Trace
 from outlast.net.courier import Courier
 from outlast.net.exchange import Exchange
 from outlast.net.http import HttpLimits
@@ -96,8 +97,9 @@ class Node:
             config, home, self._memory, self.ledger, self.events, clock, alerts,
             lambda: self.health.standing, self.health.silence, lambda: status(self), causes,
         )  # fmt: skip
-        self.upkeep = Upkeep(around)
+        self.upkeep = Upkeep(around, self.courier, self._local.cleaner.rotate)
         self.orders: dict[str, Order] = {**self._local.orders, **node_orders(self), **self.upkeep.orders()}
+        around.orders.update(self.orders)
         self.ingress = Ingress(config, keyring, self.ledger, self, self.events, clock)
         self.tasks.recover()
         self.handoffs.recover()
@@ -200,6 +202,8 @@ class Node:
             from outlast.work.tracing import for_peer
 
             return Effect(message.id, trace=for_peer(self.home, self.config.node, envelope.sender, message.id))
+        if isinstance(message, Status):
+            return Effect(overview=overview(status(self)))
         return Effect()
 
     def note(self, notes: Sequence[Noted]) -> list[str]:

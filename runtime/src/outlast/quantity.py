@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["duration", "readable", "size"]
+__all__ = ["duration", "readable", "size", "spoken"]
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -32,3 +32,12 @@ def readable(size: int) -> str:
         if abs(size) >= factor > 1:
             return f"{size / factor:.1f} {unit}"
     return f"{size} B"
+
+
+def spoken(seconds: float) -> str:
+    """Write a time for people, in the largest unit that it fills twice: ``90 s``, ``12 min``."""
+    whole = max(0, int(seconds))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if whole >= 2 * size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"

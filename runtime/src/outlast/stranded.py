@@ -1,7 +1,7 @@
 """A node whose memory cannot be read: it is there, says so, and takes nothing (spec.md, sections 1 and 6: F4, emergency).
 
-Rules kept here: nothing but the reason is written: the mark for the next start, and our part of HEARTBEAT.md; a peer is told
-to keep its messages, and nothing is confirmed; what people ask is answered with the reason and the mend.
+Rules kept here: nothing but the reason is written: the mark for the next start, our part of HEARTBEAT.md, and that a person was
+told; a peer is told to keep its messages, and nothing is confirmed; what people ask is answered with the reason and the mend.
 
 Left to others: reading the memory (store.memory), rebuilding it (work.rebuild), ending the emergency (health).
 """
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 from typing import Any
 
 import msgspec
 
 from outlast import __version__
+from outlast.alerts import Alerts
 from outlast.clock import Clock, iso
 from outlast.errors import DurabilityError
 from outlast.home import Home
@@ -27,6 +29,7 @@ from outlast.quantity import size
 from outlast.settings import Config
 from outlast.store import durable, heartbeat
 from outlast.store.events import EventLog
+from outlast.work.notifier import Notifier
 
 __all__ = ["Stranded"]
 
@@ -44,7 +47,10 @@ class Stranded:
         self._home = home
         self._why = why
         self._since = iso(clock.time())
-        self.events.emit("alert", name="memory", urgency="now", text=f"{why}; {_MEND}")
+        alerts = Alerts(self.events, clock)
+        # What was raised before is not looked at here, and not over because of that.
+        self._notifier = Notifier(config, home, self.events, clock, alerts, settles_s=math.inf)
+        alerts.found("memory", "now", f"{why}; {_MEND}")
         with contextlib.suppress(DurabilityError, OSError):
             if not home.emergency.exists():
                 durable.replace(home.emergency, f"{why}\n".encode())
@@ -55,6 +61,7 @@ class Stranded:
         manager = manager or Manager()
         outside = HttpServer(self._outside, HttpLimits(body_bytes=size(self._config.messages.body_limit)))
         inside = HttpServer(self._inside, HttpLimits(body_bytes=256 << 10))
+        telling = asyncio.create_task(self._notifier.run())
         try:
             listen = self._config.listen
             await outside.start_tcp(listen.host, listen.port, server_context(self._home.tls, listen.tls))
@@ -66,6 +73,7 @@ class Stranded:
                 manager.alive("emergency: the memory cannot be read")
             manager.stopping("stopping")
         finally:
+            telling.cancel()
             await inside.close()
             await outside.close()
 

@@ -8,7 +8,7 @@ Left to others: each part's own rules; the mode (health), which every part asks 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,10 +17,21 @@ from outlast.clock import Clock
 from outlast.control import Order
 from outlast.core.modes import Standing, pace
 from outlast.home import Home
+from outlast.net.courier import Courier
+from outlast.net.dashboard import Dashboard
 from outlast.settings import Config, Priority
 from outlast.store.events import EventLog
 from outlast.store.ledger import Ledger
 from outlast.store.memory import Memory
+from outlast.work.external import Externals
+from outlast.work.guard import Guard
+from outlast.work.jobs import Jobs
+from outlast.work.notifier import Notifier
+from outlast.work.observer import Observer
+from outlast.work.probes import Probes
+from outlast.work.services import Services
+from outlast.work.subagents import SubAgents
+from outlast.work.watch import Watch
 
 __all__ = ["Around", "Part", "Runs", "Upkeep"]
 
@@ -31,6 +42,8 @@ class Around:
 
     ``standing()`` is the mode and why; ``silence()`` the seconds since each peer was heard; ``status()`` what ``outlast
     status --json`` prints. ``causes``: why the node is degraded, by the name of who says so, for as long as it stands there.
+    ``guard``: what sees to it that no program that is started here outlives the runtime; there is one. ``orders``: all that the
+    running node can be told.
     """
 
     config: Config
@@ -44,6 +57,8 @@ class Around:
     silence: Callable[[], Mapping[str, float]]
     status: Callable[[], dict[str, Any]]
     causes: dict[str, str] = field(default_factory=dict)
+    guard: Guard = field(default_factory=Guard)
+    orders: dict[str, Order] = field(default_factory=dict)
 
     def pace(self, priority: Priority) -> int:
         """How often work of this priority runs in the mode of now: 1 always, 2 every second time, 0 never."""
@@ -70,10 +85,24 @@ class Part(Runs, Protocol):
 class Upkeep:
     """The parts of one node, by name."""
 
-    def __init__(self, around: Around) -> None:
-        """Make every part, and put right what the last stop left of it. Raises DurabilityError."""
+    def __init__(self, around: Around, courier: Courier, rotate: Callable[[], Awaitable[None]]) -> None:
+        """Make every part, and put right what the last stop left of it. Raises DurabilityError.
+
+        ``rotate()`` keeps logs within their time and budget.
+        """
         self.around = around
         self.parts: dict[str, Part] = {}
+        self.parts["services"] = services = Services(around)
+        self.parts["probes"] = Probes(around, services)
+        self.parts["notifier"] = notifier = Notifier(
+            around.config, around.home, around.events, around.clock, around.alerts
+        )
+        self.parts["watch"] = Watch(around, notifier, courier, self.report)
+        self.parts["observer"] = Observer(around, rotate)
+        self.parts["jobs"] = Jobs(around)
+        self.parts["subagents"] = SubAgents(around)
+        self.parts["external"] = Externals(around)
+        self.parts["dashboard"] = Dashboard(around, courier)
 
     def orders(self) -> dict[str, Order]:
         """All that the parts can be told."""
@@ -81,4 +110,6 @@ class Upkeep:
 
     def report(self) -> dict[str, Any]:
         """What each part says of itself."""
-        return {name: part.report() for name, part in self.parts.items()}
+        reports = {name: part.report() for name, part in self.parts.items()}
+        # What a status calls services are the parts of the node itself.
+        return {**reports.pop("services", {}), **reports}

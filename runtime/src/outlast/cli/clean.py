@@ -17,7 +17,14 @@ __all__ = ["clean"]
 _SHOWN = 20
 # Packing gigabytes on a Pi takes its time; what was begun goes on whoever waits.
 _PATIENCE_S = 6 * 3600.0
-_WHAT = {"ballast": "give up room", "trash": "delete for good", "log": "compress", "artifact": "pack into the trash"}
+_WHAT = {
+    "ballast": "give up room",
+    "trash": "delete for good",
+    "old log": "delete for good",
+    "expired log": "move to the trash",
+    "log": "compress",
+    "artifact": "pack into the trash",
+}
 _STAYS = {
     "no backup": "no backup holds it",
     "open": "open work may write to it",
@@ -35,8 +42,9 @@ _STAYS = {
 def clean(where: Where, dry_run: bool, empty_trash: bool, as_json: bool) -> int:
     """Make room on the disk.
 
-    Old logs are compressed; old artifacts that a backup holds are packed into the trash. Works while the node is down too,
-    and when nothing is free any more. Exit code 0 also when there was nothing to do, 1 when something could not be done.
+    Old logs are compressed, those past observe.keep or over observe.budget moved to the trash; old artifacts that a backup
+    holds are packed into the trash. Works while the node is down too, and when nothing is free any more. Exit code 0 also when
+    there was nothing to do, 1 when something could not be done.
     """
     home = where.home
 

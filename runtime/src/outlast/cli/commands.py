@@ -33,18 +33,33 @@ _EPILOG = (
 
 # Commands that live in modules of their own, imported when they are used: each import costs whoever types another one.
 _ELSEWHERE: dict[str, str] = {
+    "alert": "outlast.cli.alert:alert",
     "audit": "outlast.cli.audit:audit",
     "channel": "outlast.cli.channel:channel",
     "clean": "outlast.cli.clean:clean",
+    "dashboard": "outlast.cli.dashboard:dashboard",
     "doctor": "outlast.cli.doctor:doctor",
     "emergency": "outlast.cli.emergency:emergency",
+    "health": "outlast.cli.health:health",
+    "jobs": "outlast.cli.run:jobs",
     "keys": "outlast.cli.keys:keys",
+    "logs": "outlast.cli.ps:logs",
+    "maintenance": "outlast.cli.maintenance:maintenance",
     "merge-driver": "outlast.cli.merge:merge_driver",
     "note": "outlast.cli.note:note",
     "facts": "outlast.cli.shared:facts",
+    "feature": "outlast.cli.feature:feature",
+    "ps": "outlast.cli.ps:ps",
     "recover": "outlast.cli.doctor:recover",
+    "restart": "outlast.cli.ps:restart",
+    "run": "outlast.cli.run:run",
+    "report": "outlast.cli.report:report_command",
+    "spawn": "outlast.cli.spawn:spawn",
     "state": "outlast.cli.shared:state",
     "step": "outlast.cli.steps:step",
+    "subagents": "outlast.cli.spawn:subagents",
+    "token": "outlast.cli.spawn:token",
+    "top": "outlast.cli.top:top",
     "trace": "outlast.cli.trace:trace",
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from outlast.core.record import one_line
+from outlast.quantity import spoken
 
 __all__ = ["ago", "event_line", "plain", "status_lines", "table", "tell", "whose"]
 
@@ -35,11 +36,7 @@ def ago(moment: str | None, now: float) -> str:
     """How long ago an ISO 8601 moment was, for people."""
     if not moment:
         return "never"
-    seconds = max(0, int(now - datetime.fromisoformat(moment).timestamp()))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
+    return f"{spoken(now - datetime.fromisoformat(moment).timestamp())} ago"
 
 
 def status_lines(status: dict[str, Any], now: float) -> list[str]:
@@ -52,6 +49,10 @@ def status_lines(status: dict[str, Any], now: float) -> list[str]:
         f"  since {ago(status['since'], now)}, pid {status['pid']}, port {status['port']}, version {status['version']}",
         f"  services: {services}",
     ]
+    if status.get("shed"):
+        names = ", ".join(f"{one['name']} ({one['priority']}, {one['how']})" for one in status["shed"])
+        lines.append(f"  shed now: {names}")
+    lines += _not_working(status.get("probes", {}), now)
     lines += [f"  alert ({alert['urgency']}): {alert['text']}" for alert in status["alerts"]]
     for kind in ("tasks", "handoffs"):
         told = [f"{count} {verdict}" for verdict, count in status[kind].items() if count or verdict == "open"]
@@ -78,6 +79,24 @@ def status_lines(status: dict[str, Any], now: float) -> list[str]:
     return lines
 
 
+def _not_working(probes: Mapping[str, Any], now: float) -> list[str]:
+    """What does not do its work, and which skills ran lately, as long as something is down."""
+    broken = {
+        subject: standing
+        for subject, standing in probes.get("working", {}).items()
+        if standing["state"] not in {"working", "not looked at"}
+    }
+    lines = [
+        f"  {subject}: {standing['state']}, since {ago(standing['since'], now)}: {standing['text']}"
+        for subject, standing in broken.items()
+    ]
+    for name, skill in probes.get("skills", {}).items() if broken else ():
+        lines.append(
+            f"    skill {name}: {'well' if skill['ok'] else 'NOT WELL'}, {ago(skill['at'], now)}: {skill['text']}"
+        )
+    return lines
+
+
 def whose(unit: Mapping[str, Any]) -> str:
     """For whom a unit of work is, or by whom."""
     return {"task": f"from {unit['peer']}", "handoff": f"to {unit['peer']}"}.get(unit["kind"], "(a step of its own)")
@@ -85,7 +104,7 @@ def whose(unit: Mapping[str, Any]) -> str:
 
 def event_line(entry: dict[str, Any]) -> str:
     """One event, for people: time, what, about which unit, and the rest as it is."""
-    hidden = {"at", "node", "event", "trace_id", "span_id", "correlation_id"}
+    hidden = {"at", "node", "event", "trace_id", "span_id", "parent_id", "correlation_id"}
     moment = datetime.fromisoformat(entry["at"]).astimezone().strftime("%H:%M:%S")
     rest = " ".join(
         f"{key}={one_line(str(value), 400)}"

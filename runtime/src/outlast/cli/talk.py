@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from outlast.errors import BadInput, ControlError, HeldError, HttpError, PeerErr
 from outlast.home import Home
 from outlast.net import client
 
-__all__ = ["NotRunning", "do", "order"]
+__all__ = ["NotRunning", "do", "order", "token_in_use"]
 
 _PATIENCE_S = 15.0
 _LOOK_S = 0.1
@@ -75,13 +76,18 @@ def _here(home: Home, name: str, body: object) -> dict[str, Any]:
 
 
 def order(home: Home, name: str, body: object = None, *, seconds: float = 90.0) -> dict[str, Any]:
-    """Give one order to the running node and return the answer. Raises NotRunning, BadInput, PeerError, ControlError."""
+    """Give one order to the running node and return the answer. Raises NotRunning, BadInput, PeerError, ControlError.
+
+    A sub-agent was given a socket of its own, and shows its token with each order.
+    """
+    token = token_in_use()
     try:
         response = asyncio.run(
             client.request(
-                f"unix:{home.socket}",
+                f"unix:{os.environ.get('OUTLAST_SOCKET', home.socket)}",
                 "POST",
                 f"/{name}",
+                headers={"authorization": f"Bearer {token}"} if token else {},
                 body=_encoded(body),
                 connect_s=5.0,
                 total_s=seconds,
@@ -101,6 +107,17 @@ def order(home: Home, name: str, body: object = None, *, seconds: float = 90.0) 
     if response.status != 200:
         raise ControlError(str(answer.get("error", f"HTTP {response.status}")))
     return answer
+
+
+def token_in_use() -> str:
+    """The token of the sub-agent that we are called by; empty for everybody else. Raises BadInput."""
+    token = os.environ.get("OUTLAST_TOKEN", "")
+    if not token and (path := os.environ.get("OUTLAST_TOKEN_FILE")):
+        try:
+            token = Path(path).read_text(encoding="ascii")
+        except (OSError, ValueError) as error:
+            raise BadInput("OUTLAST_TOKEN_FILE", f"{path} cannot be read ({error})", "use what was given") from None
+    return token.strip()
 
 
 def _mend(home: Home) -> str:

@@ -71,7 +71,7 @@ def _unready(reason: str, status: dict[str, Any], home: Home, config: Config) ->
         "maintenance": (
             "mode",
             "maintenance: somebody wrote MAINTENANCE_MODE",
-            f"remove it from {home.heartbeat} to go on, within 30 s",
+            f"there: outlast maintenance off; or remove it from {home.heartbeat} yourself",
         ),
         "agent command missing": (
             "outlast_agent.command",

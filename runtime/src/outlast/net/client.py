@@ -10,6 +10,7 @@ Left to others: trying again (the outbox), and whether the answer is to be belie
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import socket
@@ -60,7 +61,7 @@ async def request(
             exchange = await _connect(endpoint, host, port, socket_path, reader, connect_s, pinned)
             return await exchange.run(payload)
     except TimeoutError:
-        raise UnreachableError(f"{endpoint} did not answer within {total_s:g} s") from None
+        raise UnreachableError(f"{endpoint} did not answer within {total_s:g} s", lost=True) from None
     finally:
         reader.release()
 
@@ -128,9 +129,9 @@ async def _connect(
             else:
                 exchange = await _connect_tls(endpoint, host, port, reader, pinned)
     except TimeoutError:
-        raise UnreachableError(f"{endpoint} did not accept a connection within {connect_s:g} s") from None
+        raise UnreachableError(f"{endpoint} did not accept a connection within {connect_s:g} s", lost=True) from None
     except (OSError, UnicodeError, ValueError) as error:
-        raise UnreachableError(f"{endpoint} cannot be reached: {_reason(error)}") from None
+        raise UnreachableError(f"{endpoint} cannot be reached: {_reason(error)}", lost=_cut_off(error)) from None
     return exchange
 
 
@@ -153,6 +154,13 @@ async def _connect_tls(endpoint: str, host: str, port: int, reader: ResponseRead
         transport.abort()
         raise
     return exchange
+
+
+def _cut_off(error: Exception) -> bool:
+    """Is it we who have no network, or none that resolves names?"""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_AGAIN
+    return isinstance(error, OSError) and error.errno in {errno.ENETUNREACH, errno.ENETDOWN, errno.ETIMEDOUT}
 
 
 def _reason(error: Exception) -> str:

@@ -22,9 +22,10 @@ import msgspec
 from outlast.clock import Clock
 from outlast.core import webhook
 from outlast.core.keys import Key, Ring, accepted, secrets_of, signing, signs
-from outlast.errors import HttpError, PeerError, SignatureError
+from outlast.errors import HttpError, PeerError, SignatureError, UnreachableError
 from outlast.messages import Ping, Reply, sealed, traceparent
 from outlast.net import client
+from outlast.net.http import Response
 from outlast.net.tls import Pinned, pinned
 from outlast.quantity import duration
 from outlast.settings import Config
@@ -164,18 +165,30 @@ class Courier:
         self._ledger.sent(peer, self._clock.time())
         return answer
 
+    async def lost(self, peer: str) -> bool:
+        """Does what is sent to the peer get no answer at all, not even that nobody listens there? A look as by ``alive``."""
+        try:
+            await self._look(peer, None)
+        except UnreachableError as error:
+            return error.lost
+        except (PeerError, HttpError):
+            pass
+        return False
+
     async def alive(self, peer: str, within_s: float | None = None) -> bool:
         """Does anything answer at the peer's /healthz, within so many seconds? Proves nothing, costs neither node a write."""
         try:
-            response = await client.request(
-                self._config.peers[peer].url,
-                "GET",
-                "/healthz",
-                connect_s=within_s or self._connect,
-                total_s=within_s or self._total,
-                pinned=self._pinned(peer),
-                response_bytes=_ANSWER_LIMIT,
-            )
+            return (await self._look(peer, within_s)).status == 200
         except (PeerError, HttpError):
             return False
-        return response.status == 200
+
+    async def _look(self, peer: str, within_s: float | None) -> Response:
+        return await client.request(
+            self._config.peers[peer].url,
+            "GET",
+            "/healthz",
+            connect_s=within_s or self._connect,
+            total_s=within_s or self._total,
+            pinned=self._pinned(peer),
+            response_bytes=_ANSWER_LIMIT,
+        )

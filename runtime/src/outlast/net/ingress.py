@@ -26,7 +26,6 @@ import msgspec
 
 from outlast.clock import Clock
 from outlast.core import webhook
-from outlast.core.crdt import Holding
 from outlast.core.ids import UNIT_TAIL
 from outlast.core.keys import Secret, secrets_of, signing, signs
 from outlast.core.ratelimit import Bucket, Lane, lane, take
@@ -34,7 +33,7 @@ from outlast.core.record import one_line
 from outlast.core.ringtext import Outside
 from outlast.core.webhook import Signed
 from outlast.errors import BadInput, DurabilityError, OutlastError, SignatureError
-from outlast.messages import Envelope, Reply, Result, Task, Traced, decode, decode_event
+from outlast.messages import Envelope, Reply, Result, Task, decode, decode_event
 from outlast.net.connection import Later
 from outlast.net.http import Request, Response
 from outlast.net.intake import Arrival, Busy, Door, Effect, Intake, success
@@ -55,6 +54,7 @@ _ID_LIMIT = 60
 # So many of the newest refusals are known again.
 _UNFIT = 1024
 _MINUTE = 60.0
+_NOTHING = Effect()
 
 
 class _UnfitError(Exception):
@@ -199,7 +199,7 @@ class Ingress:
     def _outcome(self, one: Arrival, effect: Effect | OutlastError) -> Response:
         sender, msg_id = one.sender, one.signed.id
         if isinstance(effect, Effect):
-            return self._answer(sender, msg_id, success(one.kind), holding=effect.holding, trace=effect.trace)
+            return self._answer(sender, msg_id, success(one.kind), effect=effect)
         if isinstance(effect, BadInput):
             self._refuse(sender, f"content: {effect}", one.request.remote)
             return self._answer(sender, msg_id, 422, str(effect))
@@ -221,8 +221,7 @@ class Ingress:
         status: int,
         reason: str = "",
         retry: int = 0,
-        holding: Holding | None = None,
-        trace: tuple[Traced, ...] = (),
+        effect: Effect = _NOTHING,
     ) -> Response:
         later = {"retry-after": str(retry)} if retry else {}
         # Where our own keys were revoked nothing can be signed: a peer does not believe it, and asks again.
@@ -230,7 +229,7 @@ class Ingress:
             said = {"status": "accepted"} if status < 300 else {"error": _OUTSIDE.get(status, "refused")}
             return _json(status, said, later)
         now = self._clock.time()
-        reply = Reply(self._node, status, now, reason, retry, holding, trace)
+        reply = Reply(self._node, status, now, reason, retry, effect.holding, effect.trace, effect.overview)
         body = msgspec.json.encode(reply)
         answer_id = f"{_ANSWER}{msg_id}"
         headers = {

@@ -16,10 +16,11 @@ from typing import NamedTuple, Protocol
 
 from outlast.clock import Clock
 from outlast.core.crdt import Entry, Holding
+from outlast.core.overview import Overview
 from outlast.core.ratelimit import lane
 from outlast.core.webhook import Signed
 from outlast.errors import BadInput, DurabilityError, OutlastError
-from outlast.messages import Envelope, Note, Traced
+from outlast.messages import Envelope, Note, Status, Traced
 from outlast.net.connection import Later
 from outlast.net.http import Request, Response
 from outlast.store.events import EventLog
@@ -29,6 +30,8 @@ from outlast.work.notes import Noted
 __all__ = ["Arrival", "Busy", "Door", "Effect", "Intake", "spans", "success"]
 
 _ABOUT_LIMIT = 512
+# They cause nothing, and a page that is open for weeks must not push what an audit needs out of the record.
+_NOT_RECORDED = frozenset({"ping", "status"})
 
 
 class Busy(OutlastError):
@@ -41,6 +44,7 @@ class Effect(NamedTuple):
     about: str = ""
     holding: Holding | None = None
     trace: tuple[Traced, ...] = ()
+    overview: Overview | None = None
 
 
 class Door(Protocol):
@@ -83,6 +87,11 @@ class Arrival:
         message = self.content.message
         return Noted(self.signed.id, self.sender, message.text) if isinstance(message, Note) else None
 
+    @property
+    def looks(self) -> bool:
+        """Is it a peer that asks how we are, again and again while somebody looks at its page?"""
+        return isinstance(self.content, Envelope) and isinstance(self.content.message, Status)
+
     def taken(self, about: str, now: float) -> Taken:
         """What the ledger is told of it."""
         envelope = self.content if isinstance(self.content, Envelope) else None
@@ -100,7 +109,7 @@ class Arrival:
             correlation_id=envelope.correlation_id if envelope else "",
             about=about,
         )
-        return Taken(message, success(self.kind), recorded=envelope is None or self.kind != "ping")
+        return Taken(message, success(self.kind), recorded=envelope is None or self.kind not in _NOT_RECORDED)
 
 
 class Intake:
@@ -160,7 +169,11 @@ class Intake:
             failed, findings = error, []
         if findings:
             told = zip((one for one, _ in taken), rows, findings, strict=True)
-            self._events.emit_all([_event(one, row.message, finding) for one, row, finding in told])
+            events = [_event(one, row.message, finding) for one, row, finding in told if not one.looks]
+            if events:
+                self._events.emit_all(events)
+            for one in (one for one, _ in taken if one.looks):
+                self._events.burst("status.accepted", f"status for {one.sender}", peer=one.sender)
         return [self._answer(one, failed or effect) for one, effect in zip(arrived, effects, strict=True)]
 
     def _effects(self, arrived: list[Arrival]) -> list[Effect | OutlastError]:

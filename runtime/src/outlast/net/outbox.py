@@ -19,6 +19,7 @@ from outlast.core.backoff import delay, lifted
 from outlast.core.lasthour import LastHour
 from outlast.core.state import Verdict
 from outlast.errors import DurabilityError, PeerError, UnreachableError
+from outlast.messages import sent_span
 from outlast.net.courier import Answer, Courier
 from outlast.quantity import duration
 from outlast.settings import Config
@@ -85,21 +86,25 @@ class Outbox:
     def report(self) -> dict[str, Any]:
         """How sending to the peer went, as ``outlast channel --json`` prints it. Raises DurabilityError."""
         now = self._clock.monotonic()
-        hour = self._hour.tally(now)
         waits = self._ledger.next_outgoing(self._peer)
         pause = max(0.0, self._not_before - now, breaker.opens_in(self.breaker, now, self._cooldown))
         return {
             "oldest_queued": waits and iso(waits.queued),
             "next_try_s": round(pause, 1) if waits else None,
-            "hour": {
-                "tried": hour.tried,
-                "taken": hour.taken,
-                "retries": hour.retries,
-                "success": hour.success,
-                "watched_s": round(hour.seconds),
-            },
+            "hour": self.hour(),
             "given_up": self._dropped,
             "given_up_last": self._dropped_last,
+        }
+
+    def hour(self) -> dict[str, Any]:
+        """What became of the requests of the last hour."""
+        hour = self._hour.tally(self._clock.monotonic())
+        return {
+            "tried": hour.tried,
+            "taken": hour.taken,
+            "retries": hour.retries,
+            "success": hour.success,
+            "watched_s": round(hour.seconds),
         }
 
     def heard(self) -> None:
@@ -186,7 +191,7 @@ class Outbox:
         if answer.reply.accepted:
             self._ledger.settle(self._peer, out, answer.reply.status, self._clock.time())
             self._attempt, self._not_before, self.last_error = 0, 0.0, ""
-            self._events.emit("message.delivered", id=out.id, peer=self._peer, seq=out.seq, status=answer.reply.status)
+            self._events.emit("message.delivered", **self._about(out), status=answer.reply.status)
             return
         if answer.reply.status in _FINAL:
             self._give_up(out, answer.reply.status, f"{self._peer} refused it: {answer.reply.reason}", "failed")
@@ -224,4 +229,8 @@ class Outbox:
         self._ledger.settle(self._peer, out, status, self._clock.time())
         self._dropped += 1
         self._dropped_last = f"{out.id}, queued {iso(out.queued)}: {why}"
-        self._events.emit("message.given_up", id=out.id, peer=self._peer, seq=out.seq, queued=iso(out.queued), why=why)
+        self._events.emit("message.given_up", **self._about(out), queued=iso(out.queued), why=why)
+
+    def _about(self, out: Outgoing) -> dict[str, Any]:
+        seconds = round(max(0.0, self._clock.time() - out.queued), 3)
+        return {**sent_span(out.id, out.body), "id": out.id, "peer": self._peer, "seq": out.seq, "seconds": seconds}

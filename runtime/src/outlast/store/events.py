@@ -1,22 +1,22 @@
 """The event log: ``logs/YYYY-MM-DD.jsonl``, one JSON object a line, for people with jq and for ``outlast tail``.
 
-Rules kept here: every entry carries trace_id, span_id and correlation_id; an idle node writes nothing; what can come in
-bursts from outside (refusals) is written once a burst, with its count; a log that cannot be written never stops the work.
-A secret is never passed in here.
+Rules kept here: every entry carries trace_id, span_id and correlation_id, and what is about a unit leads to its trace; an idle
+node writes nothing; what can come in bursts from outside (refusals) is written once a burst, with its count; a day's log ends
+at its limit, and says so; a log that cannot be written never stops the work. A secret is never passed in here.
 
-Left to others: rotation and budgets.
+Left to others: counting what is heard (work.observer), and what becomes of old logs (core.retention).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from outlast.clock import Clock, iso
+from outlast.core.ids import trace_of, valid_unit
 from outlast.core.plainjson import to_json
-from outlast.store import durable
+from outlast.store.lines import append, day_of
 
 __all__ = ["EventLog"]
 
@@ -24,12 +24,18 @@ _BURST = 60.0
 
 
 class EventLog:
-    """The event log of one node in ``directory``."""
+    """The event log of one node in ``directory``. ``limit``: bytes a day may hold.
 
-    def __init__(self, directory: Path, node: str, clock: Clock) -> None:
+    ``heard`` is called with every event, also with those that are not written; it must not raise.
+    """
+
+    def __init__(self, directory: Path, node: str, clock: Clock, limit: int | None = None) -> None:
+        self.heard: Callable[[Mapping[str, Any]], None] | None = None
         self._directory = directory
         self._node = node
         self._clock = clock
+        self._limit = limit
+        self._full = ""
         self._bursts: dict[str, tuple[float, int]] = {}
 
     def emit(
@@ -43,18 +49,32 @@ class EventLog:
         """Write several events at once, each with ``event``, ``trace_id``, ``span_id`` and ``correlation_id`` first."""
         now = self._clock.time()
         start = {"at": iso(now), "node": self._node}
-        lines = b"".join(to_json({**start, **event}) + b"\n" for event in events)
-        day = datetime.fromtimestamp(now).astimezone().date().isoformat()
+        whole = [{**start, **_traced(event)} for event in events]
+        self._write(now, b"".join(to_json(event) + b"\n" for event in whole))
+        if self.heard is not None:
+            for event in whole:
+                self.heard(event)
+
+    def _write(self, now: float, lines: bytes) -> None:
+        day = day_of(now)
+        path = self._directory / f"{day}.jsonl"
+        if self._full == day or append(path, lines, self._limit):
+            return
         try:
-            # Without waiting: a FIFO in its place would hold us for ever.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(self._directory / f"{day}.jsonl", flags, durable.SHARED_FILE)
-            try:
-                os.write(fd, lines)
-            finally:
-                os.close(fd)
+            full = self._limit is not None and path.stat().st_size + len(lines) > self._limit
         except OSError:
             return
+        if full:
+            # The last line of this day: what there is no room for any more is still counted.
+            self._full = day
+            ids = {"trace_id": "", "span_id": "", "correlation_id": ""}
+            last = {"at": iso(now), "node": self._node, "event": "log.full", **ids, "limit_bytes": self._limit}
+            append(path, to_json(last) + b"\n")
+
+    def tell(self, event: str, **fields: object) -> None:
+        """Let what happens often and is no news be counted, without writing it."""
+        if self.heard is not None:
+            self.heard({"at": iso(self._clock.time()), "node": self._node, "event": event, **fields})
 
     def burst(self, event: str, reason: str, **fields: str) -> None:
         """Write an event of a kind that may come in floods: the first at once, then one a minute with the count."""
@@ -62,6 +82,15 @@ class EventLog:
         since, count = self._bursts.get(reason, (-_BURST, 0))
         if now - since < _BURST:
             self._bursts[reason] = (since, count + 1)
+            self.tell(event, reason=reason)
             return
         self._bursts[reason] = (now, 0)
         self.emit(event, trace_id="", reason=reason, more_since_last=count, detail=fields)
+
+
+def _traced(event: Mapping[str, object]) -> Mapping[str, object]:
+    """The event, with the trace of the unit that it is about where it names none."""
+    unit = event.get("correlation_id")
+    if event.get("trace_id") or not isinstance(unit, str) or not valid_unit(unit):
+        return event
+    return {**event, "trace_id": trace_of(unit)}

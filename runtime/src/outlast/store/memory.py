@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -58,7 +58,8 @@ _WHY_LIMIT = 44
 class Memory:
     """What the node ``node`` remembers. One process at a time holds it.
 
-    ``findings``: what was put right while it was read; ``journal``: the records themselves, for those who look after them.
+    ``findings``: what was put right while it was read; ``journal``: the records themselves, for those who look after them;
+    ``done(unit)`` is called when a unit that leaves an artifact is.
     """
 
     def __init__(self, home: Home, node: str, clock: Clock) -> None:
@@ -69,6 +70,7 @@ class Memory:
         self.findings: list[Finding] = []
         self.state = State(node=node)
         self.journal = Journal(home.memory, node, clock, self._applied)
+        self.done: Callable[[str], None] = lambda _: None
         self._home = home
         self._clock = clock
         self._others: dict[str, State] = {}
@@ -214,6 +216,8 @@ class Memory:
         if artifact and before is not None and before.status == "open":
             state = msgspec.structs.replace(state, artifacts=with_names(state.artifacts, (unit,)))
         self._write(state)
+        if artifact and verdict == "done":
+            self.done(unit)
 
     def confirm(self, unit: str, verdict: Verdict, detail: str) -> None:
         """Step 5, CONFIRM. Raises DurabilityError."""

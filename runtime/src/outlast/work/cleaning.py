@@ -2,8 +2,8 @@
 
 Rules kept here:
 
-* only logs, artifacts, the trash and the ballast are ever touched, and all but old trash, which a person must ask for, can
-  be got back;
+* only logs and traces, artifacts, the trash and the ballast are ever touched, and all but old trash can be got back; that
+  goes when a person asks for it, logs of the node's own when their time in the trash is over;
 * an artifact leaves by a rename, which the event loop does between two looks at open work, after its archive was read back;
   STATE and the journal are told;
 * one thing that fails (no room for its archive, say) is a finding, and the next is done; a stop of the node ends it at once;
@@ -26,7 +26,7 @@ import msgspec
 
 from outlast.clock import Clock, stamp
 from outlast.control import Order
-from outlast.core.cleaning import Disk, Kept, Limits, Plan, Step, Thing, plan, room
+from outlast.core.cleaning import Disk, Kept, Limits, Plan, Seen, Step, Thing, plan, room
 from outlast.core.findings import Finding
 from outlast.errors import DurabilityError, OutlastError
 from outlast.home import Home
@@ -42,6 +42,7 @@ __all__ = ["Cleaner", "Done", "Report", "Waiting"]
 _UNIT = "clean"
 # Of a name; what leads and follows it must fit as well.
 _NAMED = 60
+_PASSES = 4
 
 
 class _Asked(msgspec.Struct, forbid_unknown_fields=True):
@@ -109,6 +110,8 @@ class Cleaner:
             ballast=size(config.clean.ballast),
             low=100.0 - config.health.disk_degraded,
             least=float(config.clean.least_free),
+            logs_keep=duration(config.observe.keep),
+            logs_budget=size(config.observe.budget),
         )
 
     def orders(self) -> dict[str, Order]:
@@ -139,6 +142,29 @@ class Cleaner:
             except OSError as error:
                 raise OutlastError(f"{error.filename or self._home.root}: {error.strerror or error}") from error
 
+    async def rotate(self) -> None:
+        """Keep logs, metrics and traces within their time and budget. What cannot be done now is tried the next time."""
+        async with self._one_at_a_time:
+            try:
+                # What packing has really left is known afterwards, and what comes into the trash has a bound there.
+                for _ in range(_PASSES):
+                    seen = await asyncio.to_thread(self._look_at_logs)
+                    todo = plan(seen, self.limits, empty_trash=False, backed_up=lambda _: False).steps
+                    done, _ = await self._do_all([step for step in todo if step.kind != "ballast"])
+                    if not done:
+                        return
+                    self._remember(done)
+            except asyncio.CancelledError:
+                self._halt.set()
+                raise
+            except OSError as error:
+                self._events.emit("clean.failed", error=str(error))
+
+    def _look_at_logs(self) -> Seen:
+        from outlast.work.oldlogs import look_at_logs
+
+        return look_at_logs(self._home, self.disk(), self._clock.time(), protected=self._protected)
+
     async def set_by(self) -> None:
         """Set room by again once there is plenty; where the file system refuses, not again before the next start."""
         try:
@@ -152,14 +178,7 @@ class Cleaner:
     async def _clean(self, dry_run: bool, empty_trash: bool) -> Report:
         before = self.disk()
         todo, trash = await asyncio.to_thread(self._look, before, self._open(), dry_run, empty_trash)
-        done: list[Done] = []
-        findings: list[Finding] = []
-        for step in () if dry_run else todo.steps:
-            try:
-                done.append(await self._do(step))
-            except (OSError, OutlastError) as error:
-                why = getattr(error, "strerror", None) or str(error)
-                findings.append(Finding(step.name, why, "nothing of it is lost", ok=False))
+        done, findings = await self._do_all(() if dry_run else todo.steps)
         if done:
             findings += self._remember(done)
         report = Report(
@@ -202,7 +221,7 @@ class Cleaner:
         """Throw away what a crash left half-written, and the copies of artifacts whose archive it had come after."""
         from outlast.work.packing import drop, unpacked
 
-        for folder in (self._home.logs, self._home.trash):
+        for folder in (self._home.logs, self._home.traces, self._home.trash):
             durable.sweep(folder)
         for archive in self._home.trash.glob("*.tar.gz"):
             copy = archive.with_name(archive.name.removesuffix(".tar.gz"))
@@ -215,17 +234,32 @@ class Cleaner:
                 # Both stay, until the trash is emptied.
                 continue
 
+    async def _do_all(self, steps: Sequence[Step]) -> tuple[list[Done], list[Finding]]:
+        done: list[Done] = []
+        findings: list[Finding] = []
+        for step in steps:
+            try:
+                done.append(await self._do(step))
+            except (OSError, OutlastError) as error:
+                why = getattr(error, "strerror", None) or str(error)
+                findings.append(Finding(step.name, why, "nothing of it is lost", ok=False))
+        return done, findings
+
     async def _do(self, step: Step) -> Done:
         if step.kind == "ballast":
             return Done(step.kind, step.name, step.size, ballast.give_up(self._home))
-        if step.kind == "trash":
+        if step.kind in ("trash", "old log"):
             await asyncio.to_thread(_delete, self._home.trash / step.name)
             return Done(step.kind, step.name, step.size, step.size)
         if step.kind == "artifact":
             return await self._move_away(step)
+        # Traces come with the name of their folder.
+        log = (self._home.workspace if "/" in step.name else self._home.logs) / step.name
+        if step.kind == "expired log":
+            aside = durable.set_aside(log, self._home.old_logs, stamp(self._clock.time()))
+            return Done(step.kind, step.name, step.size, 0, str(aside))
         from outlast.work.packing import compress
 
-        log = self._home.logs / step.name
         freed = await asyncio.to_thread(compress, log, self._going)
         return Done(step.kind, step.name, step.size, freed, f"{log}.gz")
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from outlast.clock import Clock
-from outlast.core.ids import message_id
+from outlast.core.ids import age, message_id, span_of, trace_of
 from outlast.core.record import one_line
 from outlast.core.recovery import Handoff, plan_handoff
 from outlast.core.state import Unit, Verdict, intent_phrase, is_whole
@@ -82,7 +81,7 @@ class Handoffs:
         if known is None:
             room_for(self._ledger, peer, len(text.encode()), self._limit)
         # Asked again after a full disk, the intent may be there and the message not: each of the two is done once.
-        trace_id = secrets.token_hex(16)
+        trace_id = trace_of(unit)
         if not is_whole(one_line(intent_phrase("handoff", peer, text))):
             durable.make_dir(self._folder)
             durable.replace(self._path(unit), msgspec.json.encode(_Kept(peer, text, trace_id)) + b"\n")
@@ -94,7 +93,8 @@ class Handoffs:
             self._unqueued.add(unit)
             raise
         self._unqueued.discard(unit)
-        self._events.emit("handoff.made", trace_id=trace_id, correlation_id=unit, peer=peer)
+        span_id = span_of(unit, "handoff")
+        self._events.emit("handoff.made", trace_id=trace_id, span_id=span_id, correlation_id=unit, peer=peer)
 
     def _queue(self, unit: str, peer: str, text: str, trace_id: str) -> None:
         body = sealed(self._node, peer, trace_id, unit, Task(unit=unit, task=text))
@@ -145,7 +145,7 @@ class Handoffs:
         try:
             return msgspec.json.decode(self._path(unit).read_bytes(), type=_Kept)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            return _Kept(state.peer, state.what, secrets.token_hex(16)) if is_whole(state.what) else None
+            return _Kept(state.peer, state.what, trace_of(unit)) if is_whole(state.what) else None
 
     def _was_lost_since(self, state: Unit) -> bool:
         """Was the ledger begun anew after this unit was opened?"""
@@ -185,7 +185,15 @@ class Handoffs:
         with contextlib.suppress(OSError):
             # Left behind it is forgotten at the next start.
             os.unlink(self._path(unit))
-        self._events.emit("handoff.closed", correlation_id=unit, peer=state.peer, verdict=verdict, detail=detail)
+        self._events.emit(
+            "handoff.closed",
+            span_id=span_of(unit, "handoff"),
+            correlation_id=unit,
+            peer=state.peer,
+            verdict=verdict,
+            detail=detail,
+            seconds=age(unit, self._clock.time()),
+        )
         if event := self._closed.pop(unit, None):
             event.set()
 

@@ -11,12 +11,11 @@ Left to others: who may send (net.ingress), delivery (net.outbox), what readers 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from outlast.clock import Clock
-from outlast.core.ids import message_id, note_unit
+from outlast.core.ids import message_id, note_unit, span_of, trace_of
 from outlast.core.record import WHAT_LIMIT, Step, one_line
 from outlast.errors import BadInput, DurabilityError
 from outlast.messages import Note, sealed
@@ -85,11 +84,12 @@ class Notes:
         if unit not in known:
             room_for(self._ledger, peer, len(text.encode()), self._limit)
             self._write(known, [(unit, f"to {peer}", text)])
-        trace_id = secrets.token_hex(16)
+        trace_id, msg_id = trace_of(unit), message_id(unit, "note")
         body = sealed(self._node, peer, trace_id, unit, Note(text))
-        self._ledger.enqueue(peer, message_id(unit, "note"), body, self._clock.time())
+        self._ledger.enqueue(peer, msg_id, body, self._clock.time())
         self._wake(peer)
-        self._events.emit("note.made", trace_id=trace_id, correlation_id=unit, peer=peer)
+        span_id = span_of(msg_id, "sent")
+        self._events.emit("note.made", trace_id=trace_id, span_id=span_id, correlation_id=unit, peer=peer)
 
     def undeliverable(self, unit: str, peer: str, why: str) -> None:
         """The note is given up. Raises DurabilityError."""

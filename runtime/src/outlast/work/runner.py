@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,10 +32,11 @@ from outlast.messages import ArtifactFile
 from outlast.store.durable import is_disks
 from outlast.work.capture import Capture, keep_file
 from outlast.work.harvest import RESERVED, harvest, holds_more
+from outlast.work.marks import WORK, kill_marked, pids
+from outlast.work.process import find, in_words, surroundings, within
 
-__all__ = ["RESERVED", "AgentLimits", "ArtifactFile", "Outcome", "end_leftovers", "run_agent"]
+__all__ = ["RESERVED", "AgentLimits", "ArtifactFile", "Outcome", "run_agent"]
 
-_MARK = "OUTLAST_WORK"
 _REASON_CHARS, _SUMMARY_CHARS = 300, 200
 _KILL_S = 5.0
 _DRAIN_S = 1.0
@@ -99,23 +99,6 @@ async def run_agent(
     return Outcome("failed" if reason else "done", reason, code, files, summary, time.monotonic() - began)
 
 
-def end_leftovers(tasks_dir: Path) -> list[int]:
-    """Kill what runs of an earlier runtime left running below ``tasks_dir``; return the process ids, once they are gone."""
-    try:
-        with os.scandir(tasks_dir) as entries:
-            if next(entries, None) is None:
-                return []
-    except OSError:
-        return []
-    below = f"{tasks_dir.resolve()}{os.sep}"
-    killed: set[int] = set()
-    deadline = time.monotonic() + _KILL_S
-    while (pids := _kill_marked(lambda mark: mark.startswith(below))) and time.monotonic() < deadline:
-        killed |= pids
-        time.sleep(0.01)
-    return sorted(killed)
-
-
 class _Agent(asyncio.SubprocessProtocol):
     """The running agent as the event loop sees it. asyncio's Process is not used because its wait() may wait for
     whoever holds the pipes, which a grandchild can do for ever."""
@@ -171,15 +154,14 @@ async def _run(
 ) -> None:
     """Run the agent to its end, and end all that it started. Raises AgentError unless it exited with 0; OSError."""
     scratch = work.parent / "tmp"
-    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
-    env = {"PATH": os.defpath, "LANG": "C.UTF-8", "TMPDIR": str(scratch), **env, **environment}
-    env |= {_MARK: str(work), "OUTLAST_UNIT": str(task.get("unit", ""))}
-    program = _find(command, env["PATH"])
+    env = surroundings({"TMPDIR": str(scratch), **environment})
+    env |= {WORK: str(work), "OUTLAST_UNIT": str(task.get("unit", ""))}
+    program = find(command, env["PATH"], "agent command", "correct outlast_agent.command")
     _remove(scratch)  # of a run that was cut off
     scratch.mkdir(mode=0o700, exist_ok=True)
     document = work.parent / "stdin.json"  # a file and no pipe: an agent that never reads cannot hold us up
     keep_file(document, msgspec.json.encode(task) + b"\n")
-    before = _pids()
+    before = pids()
     began = time.monotonic()
     try:
         await _spawn(agent, [program, *command[1:]], document, work, env)
@@ -195,20 +177,6 @@ async def _run(
     reason = reason or _verdict(agent)
     if reason:
         raise AgentError(reason)
-
-
-def _find(command: Sequence[str], path: str) -> str:
-    """The program that ``command`` names, as an absolute path. Raises AgentError with the mend."""
-    name = command[0] if command else ""
-    places = [name] if "/" in name else [os.path.join(place, name) for place in path.split(os.pathsep)]
-    files = [place for place in places if name and os.path.isabs(place) and os.path.isfile(place)]
-    for place in files:
-        if os.access(place, os.X_OK):
-            return place
-    if files:
-        raise AgentError(f"the agent command {files[0]} is not executable; chmod +x it")
-    where = "does not exist" if os.path.isabs(name) else "is not on the PATH"
-    raise AgentError(f"the agent command {name or '(empty)'} {where}; correct outlast_agent.command")
 
 
 async def _spawn(agent: _Agent, command: Sequence[str], document: Path, work: Path, env: Mapping[str, str]) -> None:
@@ -233,12 +201,7 @@ async def _spawn(agent: _Agent, command: Sequence[str], document: Path, work: Pa
             finally:  # a start that is cancelled half-way would wait for whoever holds the pipes
                 await asyncio.wait({starting})
     except (OSError, ValueError) as error:
-        mend = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        if isinstance(error, FileNotFoundError):
-            mend = "the interpreter in its first line does not exist"
-        elif isinstance(error, OSError) and error.errno == errno.ENOEXEC:
-            mend = "it is neither a program for this machine nor does it begin with #! and an interpreter"
-        raise AgentError(f"the agent command {command[0]} could not be started: {mend}") from error
+        raise AgentError(f"the agent command {command[0]} could not be started: {in_words(error)}") from error
 
 
 async def _watch(agent: _Agent, folders: Iterable[Path], limits: AgentLimits) -> str:
@@ -251,7 +214,7 @@ async def _watch(agent: _Agent, folders: Iterable[Path], limits: AgentLimits) ->
             return (
                 f"hung: not done after {limits.timeout_s:g} s, so it was ended; mend it or raise outlast_agent.timeout"
             )
-        if await _within(min(pause, left), agent.exited):
+        if await within(min(pause, left), agent.exited):
             break
         looked = time.monotonic()
         for folder in folders:
@@ -264,59 +227,24 @@ async def _watch(agent: _Agent, folders: Iterable[Path], limits: AgentLimits) ->
 async def _end(agent: _Agent, work: str, older: frozenset[int], grace_s: float) -> None:
     """End the agent and everything that it started, then take in what is left in its pipes."""
 
-    def is_ours(mark: str) -> bool:
+    def is_ours(mark: str, _: str) -> bool:
         return mark == work
 
     try:
         if agent.started and not agent.exited.is_set():
             agent.signal_group(signal.SIGTERM)
-            await _within(grace_s, agent.exited)
+            await within(grace_s, agent.exited)
     finally:  # a second cancellation cuts the grace short, not the end
         agent.signal_group(signal.SIGKILL)
-        left = _kill_marked(is_ours, older)
+        left = kill_marked(is_ours, older)
     deadline = time.monotonic() + _KILL_S
     while left and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
-        left = _kill_marked(is_ours, older)
+        left = kill_marked(is_ours, older)
     if agent.started:
-        await _within(_KILL_S, agent.exited)
-        await _within(_DRAIN_S, agent.silent)
+        await within(_KILL_S, agent.exited)
+        await within(_DRAIN_S, agent.silent)
     agent.close()
-
-
-async def _within(seconds: float, event: asyncio.Event) -> bool:
-    """Wait for an event, ``seconds`` at most; return whether it came.
-
-    Not by asyncio.timeout: while a task is being cancelled, that of Python 3.11.2 (Debian 12) cancels instead of ending.
-    """
-    waiter = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait({waiter}, timeout=seconds)
-    finally:
-        waiter.cancel()
-    return event.is_set()
-
-
-def _pids() -> frozenset[int]:
-    # Imported where it is used, as below: it is a megabyte, and most nodes idle most of the time.
-    import psutil
-
-    return frozenset(psutil.pids())
-
-
-def _kill_marked(is_ours: Callable[[str], bool], older: Iterable[int] = ()) -> set[int]:
-    """SIGKILL every process of this user whose mark is ours, whatever group it moved to; ``older`` are not looked at."""
-    import psutil
-
-    killed = set()
-    for pid in _pids().difference(older, (os.getpid(),)):
-        with contextlib.suppress(psutil.Error, OSError):
-            process = psutil.Process(pid)
-            mark = process.environ().get(_MARK)
-            if mark and is_ours(mark) and process.uids().real == os.getuid():
-                process.kill()
-                killed.add(pid)
-    return killed
 
 
 def _verdict(agent: _Agent) -> str:

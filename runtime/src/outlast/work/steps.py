@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 import os
 import re
-import secrets
 from collections.abc import AsyncIterator
 from hashlib import file_digest
 from pathlib import Path
@@ -30,6 +29,7 @@ import msgspec
 
 from outlast.clock import Clock, iso, stamp
 from outlast.core.findings import Finding
+from outlast.core.ids import age, span_of, trace_of
 from outlast.core.promises import check_names, check_unit
 from outlast.core.record import one_line
 from outlast.core.recovery import StagedStep, plan_step
@@ -284,7 +284,7 @@ class Steps:
             unit=unit,
             task=known.what,
             sender=self._node,
-            trace_id=secrets.token_hex(16),
+            trace_id=trace_of(unit),
             verdict="done",
             detail=summary("", files),
             exit_code=None,
@@ -296,7 +296,8 @@ class Steps:
         data = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
         durable.replace(work / MANIFEST, data, mode=durable.SHARED_FILE)
         publish(work, self._home.artifacts / unit)
-        self._events.emit("step.published", trace_id=manifest.trace_id, correlation_id=unit, files=len(files))
+        span_id = span_of(unit, "step")
+        self._events.emit("step.published", span_id=span_id, correlation_id=unit, files=len(files))
 
     def _judge(self, unit: str, known: Unit) -> tuple[Verdict, str]:
         """VERIFY: what a published artifact is worth. One that is not what was made is set aside."""
@@ -323,7 +324,8 @@ class Steps:
         self._told(unit, verdict, detail)
 
     def _told(self, unit: str, verdict: Verdict, detail: str) -> None:
-        self._events.emit("step.closed", correlation_id=unit, verdict=verdict, detail=detail)
+        ids, seconds = {"correlation_id": unit, "span_id": span_of(unit, "step")}, age(unit, self._clock.time())
+        self._events.emit("step.closed", **ids, verdict=verdict, detail=detail, seconds=seconds)
         self._clear(unit)
 
     def _clear(self, unit: str) -> None:

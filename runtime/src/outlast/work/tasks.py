@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import shutil
 from collections.abc import Callable
 
 import msgspec
 
 from outlast.clock import Clock, iso, stamp
-from outlast.core.ids import message_id, valid_unit
+from outlast.core.ids import message_id, trace_of, valid_unit
 from outlast.core.recovery import Task as Evidence
 from outlast.core.recovery import plan_task
 from outlast.core.state import Verdict
@@ -38,8 +37,9 @@ from outlast.store.ledger import Ledger
 from outlast.store.memory import Memory
 from outlast.work.artifacts import MANIFEST, Manifest, publish, verify
 from outlast.work.handoffs import summary
-from outlast.work.runner import AgentLimits, Outcome, end_leftovers, run_agent
-from outlast.work.tickets import RESULT, TICKET, Ticket, read_manifest, read_ticket
+from outlast.work.marks import end_leftovers
+from outlast.work.runner import AgentLimits, Outcome, run_agent
+from outlast.work.tickets import RESULT, TICKET, Ticket, agent_span, read_manifest, read_ticket, task_span
 
 __all__ = ["Tasks"]
 
@@ -230,18 +230,17 @@ class Tasks:
             "attempt": ticket.attempts,
             "trace_id": ticket.trace_id,
         }
-        self._events.emit("agent.started", trace_id=ticket.trace_id, correlation_id=unit, attempt=ticket.attempts)
+        self._events.emit("agent.started", **agent_span(ticket))
         agent = self._config.agent
         outcome = await run_agent(agent.command, task, work, self._limits, agent.environment)
         self._record(ticket, outcome)
         self._events.emit(
             "agent.ended",
-            trace_id=ticket.trace_id,
-            correlation_id=unit,
             verdict=outcome.verdict,
             reason=outcome.reason,
             exit_code=outcome.exit_code,
             seconds=round(outcome.seconds, 3),
+            **agent_span(ticket),
         )
         self._finish(unit)
 
@@ -286,11 +285,12 @@ class Tasks:
         state = self._memory.state.units[unit]
         verdict = state.closed_as()
         ticket = self._read(unit)
-        trace_id = ticket.trace_id if ticket else secrets.token_hex(16)
+        trace_id = ticket.trace_id if ticket else trace_of(unit)
         self._queue_result(state.peer, trace_id, Result(unit, verdict, detail, files))
         if not state.confirmed:
             self._memory.confirm(unit, verdict, summary(detail, files))
-        self._events.emit("task.closed", trace_id=trace_id, correlation_id=unit, verdict=verdict, detail=detail)
+        span = task_span(unit, ticket, self._clock.time())
+        self._events.emit("task.closed", **span, verdict=verdict, detail=detail)
         self._clear_away(unit)
 
     def _queue_result(self, peer: str, trace_id: str, result: Result) -> None:

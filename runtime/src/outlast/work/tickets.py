@@ -5,14 +5,17 @@ Rules kept here: what cannot be read counts as not there. Left to others: writin
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from outlast.core.ids import message_id, span_of, trace_of
 from outlast.store import regular
 from outlast.work.artifacts import Manifest
 
-__all__ = ["RESULT", "TICKET", "Ticket", "read_manifest", "read_ticket"]
+__all__ = ["RESULT", "TICKET", "Ticket", "agent_span", "read_manifest", "read_ticket", "task_span"]
 
 TICKET, RESULT = "task.json", "result.json"
 
@@ -42,3 +45,29 @@ def read_manifest(path: Path) -> Manifest | None:
         return msgspec.json.decode(regular.read(path), type=Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+
+def agent_span(ticket: Ticket) -> dict[str, Any]:
+    """What the events of one run of the agent say of their place in the trace."""
+    return {
+        "trace_id": ticket.trace_id,
+        "span_id": span_of(ticket.unit, f"agent {ticket.attempts}"),
+        "correlation_id": ticket.unit,
+        "parent_id": span_of(ticket.unit, "task"),
+        "attempt": ticket.attempts,
+    }
+
+
+def task_span(unit: str, ticket: Ticket | None, now: float) -> dict[str, Any]:
+    """The same of the task, and how long ago it was accepted, in seconds; ``now``: seconds since 1970."""
+    try:
+        seconds = now - datetime.fromisoformat(ticket.accepted).timestamp() if ticket else 0.0
+    except ValueError:
+        seconds = 0.0
+    return {
+        "trace_id": ticket.trace_id if ticket else trace_of(unit),
+        "span_id": span_of(unit, "task"),
+        "correlation_id": unit,
+        "parent_id": span_of(message_id(unit, "task"), "sent"),
+        "seconds": round(max(0.0, seconds), 3),
+    }

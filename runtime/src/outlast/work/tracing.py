@@ -47,7 +47,7 @@ _ROWS = 100
 # What a peer may make us read, and what fits into an answer.
 _PEER_BYTES, _PEER_LINES, _PEER_ROOM = 8 << 20, 60, 10_000
 _FOR_PEERS = {"id", "seq", "status", "verdict", "attempt", "exit_code", "seconds", "finding"}
-_FIXED = {"at", "node", "event", "trace_id", "span_id", "correlation_id"}
+_FIXED = {"at", "node", "event", "trace_id", "span_id", "parent_id", "correlation_id"}
 _NAMES = ("id", "correlation_id", "trace_id")
 _DAY_S = 86_400.0
 # For how long after it was made news of something are looked for, when a peer asks.
