@@ -15,7 +15,7 @@ from ansible_collections.outlast.agents.plugins.plugin_utils import specs, table
 
 class ActionModule(ActionBase):
     """Run once by the task `outlast.agents.asked` with `options`: what the playbook knows, each with its choices, `bool` or
-    `any`."""
+    `any`; with `several: CHOICES` one or more of them."""
 
     _requires_connection = False
 

@@ -77,24 +77,33 @@ class ActionModule(ActionBase):
                 claims[name] = str(host[name])
             except (KeyError, AnsibleError):
                 continue
+        port = claims.get("outlast_port", "")
+        if port.isdigit() and (page := specs.dashboard_port(int(port), _said(host, "outlast_dashboard"))):
+            claims["outlast_dashboard"] = str(page)
         return {
             "machine": "this machine" if local else str(host.get("ansible_host", host["inventory_hostname"])),
             **claims,
         }
 
     def _shared(self, places: dict[str, dict[str, str]], about: set[str]) -> list[Finding]:
-        """Ports and homes that two nodes of one machine claim."""
-        found = []
-        for field in ("outlast_port", "outlast_home"):
-            claimed: dict[tuple[str, str], list[str]] = defaultdict(list)
+        """Ports and homes that two nodes of one machine claim; a node's dashboard has a port as well."""
+        found: list[Finding] = []
+        for fields in (("outlast_port", "outlast_dashboard"), ("outlast_home",)):
+            claimed: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
             for name, place in places.items():
-                if field in place:
-                    claimed[place["machine"], place[field]].append(name)
-            for (machine, value), names in claimed.items():
-                if len(names) > 1 and about & set(names):
+                for field in fields:
+                    if field in place:
+                        claimed[place["machine"], place[field]].append((name, field))
+            for (machine, value), claims in claimed.items():
+                names, (name, field) = [name for name, _ in claims], claims[-1]
+                # Nodes that claim one port claim one for their dashboards as well: once is enough.
+                follows = field == "outlast_dashboard" and any(one["host"] == name for one in found)
+                if len(claims) > 1 and about & set(names) and not follows:
                     wrong = f"{value} is claimed by {' and '.join(names)} on {machine}"
                     mend = f"give each of them its own {field} in the inventory"
-                    found.append({"host": names[-1], **specs.finding(field, wrong, mend)})
+                    if {field for _, field in claims} != {field}:
+                        wrong += f" (the dashboard's port is {specs.ABOVE} above the node's where nothing else is said)"
+                    found.append({"host": name, **specs.finding(field, wrong, mend)})
         return found
 
     def _crowded(self, places: dict[str, dict[str, str]], about: set[str]) -> list[Finding]:
@@ -132,7 +141,7 @@ class ActionModule(ActionBase):
 
     def _mend_ports(self, found: list[Finding], seen: dict[str, Any], hosts: Any) -> None:
         """Fill in the mend for ports that are taken: a command that moves all nodes to ports that are free."""
-        taken = [one for one in found if one["field"] == "outlast_port" and not one["mend"]]
+        taken = [one for one in found if one["field"] in {"outlast_port", "outlast_dashboard"} and not one["mend"]]
         if not taken:
             return
         shifts = set.intersection(*(set(seen[one["host"]]["free_shifts"]) for one in taken))
@@ -143,7 +152,19 @@ class ActionModule(ActionBase):
                 base = int(host["outlast_port_base"]) + shift
                 file = "inventory/local/group_vars/all/ports.yml"
                 one["mend"] = f"mkdir -p {file.rpartition('/')[0]} && echo 'outlast_port_base: {base}' > {file}"
+            elif one["field"] == "outlast_dashboard":
+                one["mend"] = (
+                    f"set outlast_dashboard: {{port: …}} for {one['host']} to a free one, or {{enabled: false}}"
+                )
             else:
                 one["mend"] = (
                     f"set outlast_port for {one['host']} to a free one, such as {int(host['outlast_port']) + shift}"
                 )
+
+
+def _said(host: Any, name: str) -> Any:
+    """What the inventory says of a host; None where that cannot be worked out."""
+    try:
+        return host.get(name)
+    except AnsibleError:
+        return None

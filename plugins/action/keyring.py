@@ -18,7 +18,8 @@ class ActionModule(ActionBase):
     was) and their owners do not know is refused."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return `rings` (agent to accepted key to state), or `own`, the text of the own ring as peers hold it."""
+        """Return `rings` (agent to accepted key to state) and `alerts` (whether any go anywhere), or `own`, the text of the own
+        ring as peers hold it."""
         result: dict[str, Any] = {**super().run(tmp, task_vars), "changed": False}
         home, args = self._task.args["home"], self._task.args
         try:
@@ -28,10 +29,11 @@ class ActionModule(ActionBase):
                 return {**result, **self._accept(home, args["accept"], args.get("held") or {})}
             rings: dict[str, dict[str, str]] = {}
             # Where there is no release yet, there is nothing to be seen.
-            for key in node_orders.look(self, home).get("keys", []):
+            seen = node_orders.look(self, home)
+            for key in seen.get("keys", []):
                 if key["state"] in {"active", "accepted"}:
                     rings.setdefault(str(key["agent"]), {})[str(key["id"])] = str(key["state"])
-            return {**result, "rings": rings}
+            return {**result, "rings": rings, "alerts": bool(seen.get("alerts"))}
         except node_orders.Away as away:
             why = "{field}: {wrong}; mend: {mend}".format(**away.finding)
             return {**result, "unreachable": True, "msg": why}

@@ -150,12 +150,19 @@ class ActionModule(ActionBase):
             "node": host,
             "host": values["outlast_host"],
             "port": int(port),
+            "dashboard": _dashboard(int(port), values.get("outlast_dashboard")),
             "min_free": sizes["outlast_min_free"],
             "manager": values.get("outlast_service_manager", "supervisord"),
             "user": str(values.get("outlast_user", "")),
             "managed": boolean(values.get("outlast_manage_machine", False), strict=False),
             "wheelhouse": str(values.get("outlast_wheelhouse", "")),
         }
+
+
+def _dashboard(port: int, said: Any) -> dict[str, Any]:
+    """Where the node's dashboard is to listen; empty where it has none."""
+    own = specs.dashboard_port(port, said)
+    return {"host": (said or {}).get("host", "127.0.0.1"), "port": own} if own else {}
 
 
 def _check_machine(values: dict[str, Any]) -> list[dict[str, str]]:

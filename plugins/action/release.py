@@ -22,13 +22,15 @@ RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 # A wheel is a zip, which knows no time before 1980.
 FIXED_TIME = 1_000_000_000
 FILES = ("pyproject.toml", "requirements.txt")
+# The code, and the dashboard's page.
+KINDS = (".py", ".html", ".css", ".js", ".svg")
 
 
 def members() -> dict[str, bytes]:
     """What makes up the runtime, path to content, in a fixed order; what an editor or Python leaves behind is not."""
     source = RUNTIME / "src"
     paths = [RUNTIME / name for name in FILES]
-    paths += [path for path in source.rglob("*") if path.suffix == ".py" or path.name == "py.typed"]
+    paths += [path for path in source.rglob("*") if path.suffix in KINDS or path.name == "py.typed"]
     return {path.relative_to(RUNTIME).as_posix(): path.read_bytes() for path in sorted(paths)}
 
 

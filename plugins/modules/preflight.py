@@ -36,6 +36,7 @@ options:
   node: {description: The node's name., type: str, required: true}
   host: {description: The address that the node listens on., type: str, required: true}
   port: {description: The port that the node listens on., type: int, required: true}
+  dashboard: {description: The `host` and `port` of its dashboard; empty where it has none., type: dict, default: {}}
   min_free: {description: Bytes that must be free on the home's disk., type: int, required: true}
   manager: {description: The service manager that is to run the node., type: str, default: supervisord}
   user: {description: The user that the node runs as; without it who this runs as., type: str, default: ''}
@@ -50,7 +51,7 @@ RETURN = r"""
 ansible_facts: {description: What kind of machine this is., type: dict, returned: always}
 findings: {description: "List of field, wrong, mend.", type: list, elements: dict, returned: always}
 time: {description: The node's clock in seconds since 1970., type: float, returned: always}
-free_shifts: {description: Numbers to add to the port so that it is free., type: list, returned: when the port is taken}
+free_shifts: {description: Numbers to add to the ports so that they are free., type: list, returned: when one is taken}
 """
 
 # supervisord first binds `<home>/run/supervisor.sock.<pid>`; macOS allows 103 bytes for a socket's path.
@@ -158,20 +159,36 @@ def check_key_content(path: str) -> list[dict[str, str]]:
     return []
 
 
-def check_port(home: str, node: str, host: str, port: int, user: str) -> tuple[list[dict[str, str]], list[int]]:
-    """Whether the port is free or this node's own already; the second value says which shifts of it are free."""
+def check_ports(
+    home: str, node: str, places: dict[str, tuple[str, int]], user: str
+) -> tuple[list[dict[str, str]], list[int]]:
+    """Whether each port is free or this node's own already; the second value says by how much all could be shifted.
+
+    ``places``: by the variable that says it, the address and the port.
+    """
+    found = [one for field, (host, port) in places.items() for one in check_port(home, node, field, host, port, user)]
+    if not any(one["mend"] == "" for one in found):
+        return found, []
+
+    def free(host: str, port: int) -> bool:
+        return port < 65536 and cannot_bind(host, port) is None
+
+    return found, [shift for shift in SHIFTS if all(free(host, port + shift) for host, port in places.values())]
+
+
+def check_port(home: str, node: str, field: str, host: str, port: int, user: str) -> list[dict[str, str]]:
+    """What is wrong with one port. Where another program has it there is no mend yet: it takes all nodes to know one."""
     if port < 1024 and os.geteuid() == 0 and machine.uid_of(user) != 0:
-        return [
-            finding("outlast_port", f"{port} is for root, and the node runs as {user}", "choose one above 1023")
-        ], []
+        return [finding(field, f"{port} is for root, and the node runs as {user}", "choose one above 1023")]
     problem = cannot_bind(host, port)
-    if problem is None or (problem.errno == errno.EADDRINUSE and is_mine(home, node, port)):
-        return [], []
+    if problem is None or (problem.errno == errno.EADDRINUSE and is_mine(home, node, field, port)):
+        return []
     if problem.errno == errno.EADDRINUSE:
-        free = [shift for shift in SHIFTS if port + shift < 65536 and cannot_bind(host, port + shift) is None]
-        return [finding("outlast_port", f"{host}:{port} is taken by another program", "")], free
+        return [finding(field, f"{host}:{port} is taken by another program", "")]
     mend = "choose an address of this machine (outlast_host) and a port above 1023 (outlast_port)"
-    return [finding("outlast_port", f"{host}:{port} cannot be listened on: {problem.strerror}", mend)], []
+    if field != "outlast_port":
+        mend = f"choose an address of this machine and a port above 1023 for it ({field}: {{host: …, port: …}})"
+    return [finding(field, f"{host}:{port} cannot be listened on: {problem.strerror}", mend)]
 
 
 def cannot_bind(host: str, port: int) -> OSError | None:
@@ -187,7 +204,7 @@ def cannot_bind(host: str, port: int) -> OSError | None:
     return None
 
 
-def is_mine(home: str, node: str, port: int) -> bool:
+def is_mine(home: str, node: str, field: str, port: int) -> bool:
     """Whether who listens is this home's own runtime, asked through the home's private socket."""
     try:
         status, body = local_http.get(f"unix:{home}/run/control.sock:/status", 5)
@@ -195,6 +212,8 @@ def is_mine(home: str, node: str, port: int) -> bool:
     except (OSError, ValueError):
         # A node that does not answer may still hold its port: a hung one is to be restarted, not complained about.
         return any("outlast.daemon" in process.command for process in processes.of_home(home))
+    if field != "outlast_port":
+        answer = {"node": answer.get("node"), **answer.get("dashboard", {})}
     return bool(status == 200 and answer.get("node") == node and answer.get("port") == port)
 
 
@@ -206,6 +225,7 @@ def main() -> None:
             "node": {"type": "str", "required": True},
             "host": {"type": "str", "required": True},
             "port": {"type": "int", "required": True},
+            "dashboard": {"type": "dict", "default": {}},
             "min_free": {"type": "int", "required": True},
             "manager": {"type": "str", "default": "supervisord"},
             "user": {"type": "str", "default": ""},
@@ -216,7 +236,10 @@ def main() -> None:
     )
     values: dict[str, Any] = module.params
     home, user, managed = values["home"], values["user"], values["managed"]
-    port_findings, free = check_port(home, values["node"], values["host"], values["port"], user)
+    places = {"outlast_port": (values["host"], values["port"])}
+    if page := values["dashboard"]:
+        places["outlast_dashboard"] = (page["host"], int(page["port"]))
+    port_findings, free = check_ports(home, values["node"], places, user)
     found = check_python(managed) + machine.check_processor(values["wheelhouse"])
     # Where root is lacking, once is enough.
     found += machine.check_manager(values["manager"]) or machine.check_user(user, managed)

@@ -1,4 +1,5 @@
-"""Runs on a node as its user, in the Python of its release: print as JSON which keys it holds, and who else holds old ones.
+"""Runs on a node as its user, in the Python of its release: print as JSON which keys it holds, who else holds old ones, and
+whether it has been told where alerts go.
 
 Keeps: standard library only; changes nothing; of a secret no more is told than the id that every node calls it by. Where
 there is no /proc, nothing is said of processes. Leaves to others: what follows from it (rotation.py).
@@ -83,7 +84,7 @@ def held(old: set[str]) -> list[dict[str, str]]:
 
 
 keys = rings(os.path.join(sys.argv[1], "etc", "keys"))
-told = {"keys": keys}
+told = {"keys": keys, "alerts": os.path.lexists(os.path.join(sys.argv[1], "etc", "keys", "alerts"))}
 if "processes" in sys.argv[2:]:
     told["held"] = held({key["id"] for key in keys if key["state"] in {"retired", "revoked"}})
 print(json.dumps(told))

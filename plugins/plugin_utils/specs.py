@@ -17,12 +17,14 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import boolean
 
-__all__ = ["PREFIX", "asked", "check", "defaults", "finding", "options", "parted"]
+__all__ = ["PREFIX", "asked", "check", "dashboard_port", "defaults", "finding", "options", "parted"]
 
 PREFIX = "outlast_"
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Set in shipped inventories to compute other variables from.
 HELPERS = frozenset({"outlast_port_base"})
+# So far above the node's port is its dashboard's, where nothing else is said (outlast.core.onlooker).
+ABOVE = 100
 # What a type is called by those who write inventories.
 CALLED = {"int": "a whole number", "bool": "yes or no", "str": "text", "list": "a list", "dict": "a mapping"}
 
@@ -37,6 +39,15 @@ def parted(line: str) -> dict[str, str]:
     field, _, rest = line.partition(": ")
     wrong, _, mend = rest.partition("; mend: ")
     return finding(field, wrong, mend)
+
+
+def dashboard_port(port: int, said: Any) -> int:
+    """The port of a node's dashboard, from the node's own and outlast_dashboard; 0 where it has none, or what is no port."""
+    page = said if isinstance(said, Mapping) else {}
+    if not boolean(page.get("enabled", True), strict=False):
+        return 0
+    other = str(page.get("port") or port + ABOVE)
+    return int(other) if other.isdigit() and int(other) < 65536 else 0
 
 
 @functools.cache
@@ -64,7 +75,10 @@ def check(names: list[str], values: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def asked(extra: Mapping[str, Any], known: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Hold what was given with -e against what a playbook knows: each name's choices, `bool` or `any`."""
+    """Hold what was given with -e against what a playbook knows: each name's choices, `bool` or `any`.
+
+    Of the choices under `several` one or more may be given, with commas between them.
+    """
     found = []
     for name, value in extra.items():
         if name not in known:
@@ -75,11 +89,23 @@ def asked(extra: Mapping[str, Any], known: Mapping[str, Any]) -> list[dict[str, 
                 boolean(value)
             except TypeError:
                 found.append(finding(name, f"{value!r} is neither yes nor no", f"write {name}=yes or {name}=no"))
-        elif isinstance(known[name], list) and str(value) not in known[name]:
-            close = difflib.get_close_matches(str(value), known[name], n=1)
-            mend = f"did you mean {close[0]}?" if close else f"write {name}={known[name][0]}"
-            found.append(finding(name, f"{value!r} is none of {', '.join(known[name])}", mend))
+        elif isinstance(known[name], list):
+            found += _chosen(name, [value], known[name])
+        elif isinstance(known[name], dict):
+            found += _chosen(name, str(value).replace(" ", "").split(","), known[name]["several"])
     return [*found, *_unknown([name for name in extra if name.startswith(PREFIX)])]
+
+
+def _chosen(name: str, given: list[Any], choices: list[str]) -> list[dict[str, str]]:
+    found = []
+    for value in given:
+        if str(value) not in choices:
+            close = difflib.get_close_matches(str(value), choices, n=1) or [
+                one for one in choices if one.lower() == str(value).lower()
+            ]
+            mend = f"did you mean {close[0]}?" if close else f"write {name}={choices[0]}"
+            found.append(finding(name, f"{value!r} is none of {', '.join(choices)}", mend))
+    return found
 
 
 def _unknown(names: list[str]) -> list[dict[str, str]]:
@@ -101,18 +127,39 @@ def _unfit(values: Mapping[str, Any]) -> list[dict[str, str]]:
             continue
         # One at a time: the validator's messages do not say which variable they are about.
         result = ArgumentSpecValidator({name: spec}).validate({name: values[name]})
-        close = difflib.get_close_matches(str(values[name]), spec.get("choices", ()), n=1)
-        kind = f"write {CALLED.get(spec['type'], spec['type'])}: {' '.join(_words(spec))}"
-        mend = f"did you mean {close[0]}?" if close else kind
-        found += [finding(name, _plainly(name, message, values[name]), mend) for message in result.error_messages]
+        for message in _each(name, result.error_messages):
+            close = _meant(name, spec, message, values[name])
+            kind = f"write {CALLED.get(spec['type'], spec['type'])}: {' '.join(_words(spec))}"
+            mend = f"did you mean {close[0]}?" if close else kind
+            found.append(finding(name, _plainly(name, message, values[name]), mend))
     return found
+
+
+def _each(name: str, messages: list[str]) -> list[str]:
+    """The validator's messages, one for each key that a mapping does not know."""
+    found = []
+    for message in messages:
+        keys, middle, known = message.partition(". Supported parameters include: ")
+        found += [f"{key}{middle}{known}" for key in keys.split(", ")] if middle else [message]
+    return found
+
+
+def _meant(name: str, spec: Mapping[str, Any], message: str, value: Any) -> list[str]:
+    """What is close to what was written: a key that a mapping has, or one of the choices."""
+    if unknown := _unknown_key(name, message):
+        return difflib.get_close_matches(unknown[1].rpartition(".")[2], unknown[2].split(", "), n=1)
+    return difflib.get_close_matches(str(value), spec.get("choices", ()), n=1)
+
+
+def _unknown_key(name: str, message: str) -> re.Match[str] | None:
+    return re.fullmatch(rf"{name}\.(\S+)\. Supported parameters include: (.+)\.", message)
 
 
 def _plainly(name: str, message: str, value: Any) -> str:
     """What the validator says, for somebody who knows the inventory and not the validator."""
     if message.startswith(f"argument '{name}' is of type ") and isinstance(value, str):
         return f"{value!r} does not fit"
-    if unknown := re.fullmatch(rf"{name}\.(\S+)\. Supported parameters include: (.+)\.", message):
+    if unknown := _unknown_key(name, message):
         return f"it knows no {unknown[1]}, only {unknown[2]}"
     if refused := re.fullmatch(
         rf"value of {name} must be one (?:or more )?of: (.+)(?:, got|[.] Got no match for): (.+)", message
