@@ -24,6 +24,7 @@ from bench.hosts import site
 from bench.idle import Idler, idle_rows, watch
 from bench.journal import appends
 from bench.messages import accepted, forged
+from bench.observability import observed
 from bench.peers import Supervisord, pm2
 from bench.play import clone, second_up
 from bench.processes import BenchError, say
@@ -31,6 +32,7 @@ from bench.ready import start_to_ready
 from bench.rotation import returned, rotated
 from bench.shared import merges, reconciled
 from bench.state import rebuilds
+from bench.supervision import fifty_idle, restarts
 from bench.table import Figure, Row, render
 from outlast.errors import OutlastError
 from outlast.home import Home
@@ -49,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help="fewer and shorter measurements, without hosts and what must be fetched"
     )
     parser.add_argument("--window", type=float, metavar="S", help="seconds to watch idle nodes for (60; quick: 10)")
-    parts = "nodes of this machine, their state, their messages and keys, or hosts reached over SSH"
-    parser.add_argument("--only", choices=("nodes", "state", "messages", "hosts"), help=parts)
+    parts = "nodes of this machine, their state, their messages and keys, workers that are kept running, or hosts reached over SSH"
+    parser.add_argument("--only", choices=("nodes", "state", "messages", "supervision", "hosts"), help=parts)
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         # Who started us in the background may have had SIGINT ignored, and that is kept.
@@ -90,6 +92,8 @@ class _Bench:
             rows += self._state()
         if only in (None, "messages"):
             rows += self._messages()
+        if only in (None, "supervision"):
+            rows += self._supervision()
         if only == "hosts" or not (only or self._quick):
             # Alone on the machine: what idles is down by now.
             rows += self._try("site.yml over SSH", lambda: site(self._folder("hosts"), 1 if self._quick else 3))
@@ -108,6 +112,7 @@ class _Bench:
                 *self._try("start to ready", lambda: start_to_ready(self._folder("ready"), 3 if self._quick else 10)),
                 *play,
                 *self._try("hand-off", lambda: hand_offs(self._folder("hand"), 100, 3 if self._quick else 10)),
+                *self._try("observability", lambda: observed(self._folder("seen"), 3 if self._quick else 9, 60)),
             ]
             return [*self._try("idle", self._watch), *rows]
 
@@ -133,6 +138,15 @@ class _Bench:
             *self._try("forged", lambda: forged(self._folder("out"), 2.0 if few else 10.0)),
             *self._try("rotation", lambda: rotated(self._folder("r"), times)),
             *self._try("return", lambda: returned(self._folder("away"), times, network=not few)),
+        ]
+
+    def _supervision(self) -> list[Row]:
+        """Workers that are kept running."""
+        kills, hangs = (5, 1) if self._quick else (30, 5)
+        fetch = not self._quick
+        return [
+            *self._try("restarts", lambda: restarts(self._folder("kept"), kills, hangs, fetch=fetch)),
+            *self._try("50 idle workers", lambda: fifty_idle(self._folder("fifty"), self._window, fetch=fetch)),
         ]
 
     def _folder(self, name: str) -> Path:

@@ -152,7 +152,7 @@ def bent_envelopes(draw: st.DrawFn) -> bytes:
         value = draw(values)
         if name == "message.type":
             fields["message"] = {
-                "type": draw(st.sampled_from(["task", "result", "share", "note", "trace", "x"])),
+                "type": draw(st.sampled_from(["task", "result", "share", "note", "trace", "status", "x"])),
                 "x": value,
             }
         elif draw(st.booleans()):

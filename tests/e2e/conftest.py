@@ -51,11 +51,11 @@ def clean_environment() -> dict[str, str]:
 
 
 def free_base() -> int:
-    """A port base whose next two ports are free, and so are those a few hundred further on."""
+    """A port base whose next two ports are free, and so are those a few hundred further on, where the dashboards are."""
     # Two runs of the tests on one machine would else choose the same, which are free until the nodes start.
     first = random.SystemRandom().randrange(21000, 29000, 10)
     for base in range(first, 30000, 10):
-        if all(is_free(base + shift + index) for shift in (0, 100) for index in (1, 2)):
+        if all(is_free(base + shift + index) for shift in (0, 100, 200) for index in (1, 2)):
             return base
     raise AssertionError("no free ports")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
+from datetime import date, timedelta
 
 from .conftest import NODES, Clone
 
 CLEAN = "playbooks/clean-disk.yml"
-LOG = "2026-01-01.jsonl"
+# Past clean.logs_after, and not yet past observe.keep.
+LOG = f"{date.today() - timedelta(days=12)}.jsonl"
 TRASH = "20260101T000000Z-ab12-STATE.json"
 
 

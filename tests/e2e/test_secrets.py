@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 
 import psutil
@@ -25,7 +26,7 @@ class Watch(threading.Thread):
 
 
 def test_no_secret_is_shown(clone: Clone) -> None:
-    """Keys and the agent's environment stay out of `-vvv --diff`, old values too, and out of all command lines."""
+    """Keys, the agent's environment and where alerts go stay out of `-vvv --diff`, old values too, and of all command lines."""
     clone.forget()
     settings = clone.root / "inventory/local/group_vars/all/agent.yml"
     texts = []
@@ -33,7 +34,8 @@ def test_no_secret_is_shown(clone: Clone) -> None:
     watch.start()
     try:
         for canary in ("canary-one-7f3a", "canary-two-9b1c"):
-            settings.write_text(f"outlast_agent: {{environment: {{TOKEN: {canary}}}}}\n")
+            agent = f"outlast_agent: {{environment: {{TOKEN: {canary}}}}}\n"
+            settings.write_text(f"{agent}outlast_alert_urls: ['json://person:{canary}@127.0.0.1:1/']\n")
             done = clone.make("up", "-vvv --diff")
             assert done.code == 0, done.text
             texts.append(done.text)
@@ -43,6 +45,9 @@ def test_no_secret_is_shown(clone: Clone) -> None:
         watch.join()
         settings.unlink()
     assert "canary-two-9b1c" in config
+    alerts = clone.home("coz") / "etc/keys/alerts"
+    assert alerts.read_text() == "json://person:canary-two-9b1c@127.0.0.1:1/\n"
+    assert stat.S_IMODE(alerts.stat().st_mode) == 0o600
     assert "environment" in texts[1]
     rings = [path.read_text() for node in NODES for path in clone.home(node).glob("etc/keys/*.key")]
     keys = [line.split()[0] for ring in rings for line in ring.splitlines()]

@@ -119,7 +119,7 @@ def events(node: LiveNode, event: str, about: str = "") -> list[dict[str, Any]]:
     """The node's events of this kind, of those the ones whose line holds ``about``."""
     lines = [line for path in sorted(node.home.logs.glob("*.jsonl")) for line in path.read_text().splitlines()]
     found = [json.loads(line) for line in lines if about in line]
-    return [entry for entry in found if entry["event"] == event]
+    return [entry for entry in found if entry.get("event") == event]
 
 
 def _left(node: LiveNode) -> list[str]:

@@ -52,7 +52,9 @@ print(json.dumps({
     "write elsewhere": works(open, "/var/tmp/../probe", "w"),
     "see others' processes": os.path.exists("/proc/1/status"),
     "see its own processes": os.path.exists("/proc/%d/status" % os.getpid()),
-    "make a namespace": subprocess.run(["unshare", "-U", "true"], capture_output=True).returncode == 0,
+    "subagents": subprocess.run(
+        ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--cap-drop", "ALL", "true"], capture_output=True
+    ).returncode == 0,
     "reach peers": works(socket.create_connection, (near, 22), 3),
     "internet": works(socket.create_connection, (far, 22), 3),
     "jit": works(mmap.mmap, -1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC),
@@ -140,12 +142,14 @@ def test_the_shipped_unit_scores_one_or_better(axiom: Machine) -> None:
         (["jit"], 1.1),
         (["home"], 1.1),
         (["internet", "jit", "home"], 1.2),
+        # What shuts sub-agents in.
+        (["subagents"], 2.0),
     ],
 )
 def test_what_agents_need_opens_that_and_no_more(
     hosts: Hosts, furnished: Machine, tmp_path: Path, needs: list[str], most: float
 ) -> None:
-    """Of internet, jit and home each works where it is asked for and only there; the rest is shut in any case."""
+    """Of internet, jit, home and subagents each works where it is asked for and only there; the rest is shut in any case."""
     play = tmp_path / "play.yml"
     play.write_text(PLAY)
 

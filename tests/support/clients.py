@@ -1,16 +1,13 @@
 """Clients of Standard Webhooks that we did not write: PyPI's and npm's ``standardwebhooks`` and ``svix``, behind one face.
 
-Rules kept here: npm's are installed once a machine, outside the checkout, from the lock in tests/clients, and no script of
-theirs is run at that; a Node process that was started is ended.
+Rules kept here: a Node process that was started is ended. Left to others: having npm's packages (npm).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -20,12 +17,11 @@ from typing import Any, Protocol
 import standardwebhooks
 import svix.webhooks
 
-from .needs import missing
+from .npm import installed
 
 __all__ = ["NAMES", "Client", "clients", "signed"]
 
 _HERE = Path(__file__).resolve().parents[1] / "clients"
-_LOCK = ("package.json", "package-lock.json")
 NAMES = ("PyPI standardwebhooks", "PyPI svix", "npm standardwebhooks", "npm svix")
 
 
@@ -85,38 +81,10 @@ class _Node:
         return answer
 
 
-def _installed() -> Path:
-    """The folder with npm's packages; made where it is not there yet."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            missing(f"{program}, for the clients from npm")
-    digest = hashlib.sha256(b"".join((_HERE / name).read_bytes() for name in _LOCK)).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outlast" / "clients"
-    folder = cache / digest
-    if not folder.exists():
-        # Beside it, and renamed when whole: two runs may do it at once.
-        making = cache / f"{digest}.{os.getpid()}"
-        making.mkdir(parents=True)
-        for name in _LOCK:
-            shutil.copy(_HERE / name, making)
-        done = subprocess.run(
-            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=making, capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        if done.returncode:
-            shutil.rmtree(making)
-            missing(f"npm's packages: {done.stderr.strip().splitlines()[-1:]}")
-        try:
-            making.rename(folder)
-        except OSError:
-            shutil.rmtree(making)
-    return folder
-
-
 @contextlib.contextmanager
 def clients() -> Iterator[dict[str, Client]]:
     """All four, by name."""
-    environment = {**os.environ, "NODE_CLIENTS": str(_installed())}
+    environment = {**os.environ, "NODE_CLIENTS": str(installed(_HERE))}
     process = subprocess.Popen(
         ["node", str(_HERE / "sign_and_verify.mjs")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,

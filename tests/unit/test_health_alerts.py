@@ -148,7 +148,7 @@ def test_still_too_little_is_an_alert_until_it_is_over(scene: Scene) -> None:
     [alert] = scene.health.alerts
     assert (alert.name, alert.urgency) == ("disk", "now")
     assert "3.0 %" in alert.text and "outlast clean" in alert.text
-    assert len(scene.events("alert")) == 1
+    assert [entry["name"] for entry in scene.events("alert")] == ["mode emergency", "disk"]
     assert f"alert (now): {alert.text}" in scene.heartbeat()
     scene.percent = 90.0
     scene.run()
@@ -247,6 +247,56 @@ def test_an_emergency_that_only_a_marker_tells(scene: Scene) -> None:
     assert scene.start().standing.mode == "normal"
     with pytest.raises(BadInput, match="no emergency"):
         scene.health.resume("again")
+
+
+def test_a_mode_is_told_with_its_cause_and_what_it_sheds(scene: Scene) -> None:
+    """A change is one event, two notes in the journal and one alert, which is not shown where the mode is; and it is over."""
+    scene.percent = 90.0
+    scene.run(3)
+    [alert] = scene.events("alert")
+    assert (alert["name"], alert["urgency"]) == ("mode degraded", "soon")
+    assert alert["text"].startswith("mode degraded: disk 90 % full; shed: memory compaction; mend: ")
+    assert scene.health.alerts == [] and "alert" not in scene.heartbeat()
+    [changed] = scene.events("mode.changed")
+    assert (changed["mode"], changed["shed"]) == ("degraded", "memory compaction")
+    journal = "".join(path.read_text() for path in scene.home.memory.glob("*.md"))
+    assert "NOTE mode degraded: disk 90 % full" in journal and "NOTE mode shed: memory compaction" in journal
+    scene.percent = 50.0
+    scene.run(4)
+    assert [entry["name"] for entry in scene.events("alert.over")] == ["mode degraded"]
+    assert scene.health.shed == []
+
+
+def test_a_sibling_s_silence_is_told_by_its_own_rules(scene: Scene) -> None:
+    """Degraded because coz sleeps is normal at night: no alert of the mode. Another cause beside it is news."""
+    scene.health._heard["axiom"] = scene.clock.now - 3600
+    scene.run(3)
+    assert scene.health.standing.mode == "degraded" and scene.events("alert") == []
+    scene.percent = 90.0
+    scene.run(1)
+    [alert] = scene.events("alert")
+    assert "disk 90 % full" in alert["text"]
+
+
+def test_what_an_emergency_sheds_is_no_reason_of_it(scene: Scene) -> None:
+    """After a restart the reason is the one that it was entered for; the alert of it is urgent, and says how a person ends it."""
+    scene.health.declare("a key leaked")
+    scene.run()
+    assert scene.start().standing.reasons == ("a key leaked",)
+    scene.run()
+    told = [entry for entry in scene.events("alert") if entry["name"] == "mode emergency"]
+    assert all(entry["urgency"] == "now" and "outlast resume --reason" in entry["text"] for entry in told) and told
+    assert "heartbeat monitoring" in told[0]["text"] and "answering the human" not in told[0]["text"]
+
+
+def test_maintenance_by_order_takes_effect_at_once(scene: Scene) -> None:
+    """Without waiting for the next check; a dry run only says what would become of it."""
+    assert scene.health.maintain(on=True, dry=True)["mode"] == "normal"
+    told = scene.health.maintain(on=True, dry=False)
+    assert (told["mode"], told["changed"], told["running"]) == ("maintenance", True, True)
+    assert "work handed over by peers" in told["shed"]
+    assert scene.health.maintain(on=False, dry=False)["mode"] == "normal"
+    assert scene.heartbeat() == ""
 
 
 def test_the_heartbeat_keeps_what_others_wrote_to_the_byte(tmp_path: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from outlast.work.runner import AgentLimits, Outcome, end_leftovers, run_agent
+from outlast.work.marks import end_leftovers
+from outlast.work.runner import AgentLimits, Outcome, run_agent
 
 LIMIT_S = 60.0
 LIMITS = AgentLimits(timeout_s=LIMIT_S, stdout_bytes=64 << 10, artifact_bytes=1 << 20, artifact_files=8)
@@ -321,30 +320,3 @@ def test_cancelling_in_the_middle_of_a_start(work: Path, turns: int) -> None:
 
     asyncio.run(cancelled())
     assert end_leftovers(work.parent.parent) == []
-
-
-def test_leftovers_of_a_killed_runtime_are_ended(tmp_path: Path) -> None:
-    """At a start, what an earlier runtime left running below its tasks is killed, and nothing else."""
-    tasks = tmp_path / "tasks"
-    mine, other = tasks / "coz-1" / "work", tmp_path / "tasks-of-another" / "work"
-    mine.mkdir(parents=True)
-    children = [
-        subprocess.Popen(["/bin/sleep", "600"], env={"OUTLAST_WORK": str(folder.resolve())}, start_new_session=True)
-        for folder in (mine, other)
-    ]
-    try:
-        assert end_leftovers(tasks) == [children[0].pid]
-        assert children[0].wait(LIMIT_S) == -9
-        assert running(children[1].pid)
-        assert end_leftovers(tasks) == []
-    finally:
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            child.wait(LIMIT_S)
-
-
-def test_no_leftovers_where_there_are_no_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without tasks no process is looked at."""
-    monkeypatch.setattr(psutil, "pids", lambda: pytest.fail("looked"))
-    assert end_leftovers(tmp_path) == end_leftovers(tmp_path / "missing") == []

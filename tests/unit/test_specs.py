@@ -34,7 +34,9 @@ def test_every_field_of_node_yml_can_be_set_in_the_inventory(name: str) -> None:
     [
         ("outlast_port", "1880x", "'1880x' does not fit", "write a whole number: The port"),
         ("outlast_hardening", "maybe", "'maybe' does not fit", "write yes or no: Whether"),
-        ("outlast_agent", {"comand": ["x"]}, "it knows no comand, only after_crash, ", "write a mapping: The agent"),
+        ("outlast_agent", {"comand": ["x"]}, "it knows no comand, only after_crash, ", "did you mean command?"),
+        ("outlast_messages", {"rat": 1}, "it knows no rat, only ", "did you mean rate?"),
+        ("outlast_agent", {"colour": "blue"}, "it knows no colour, only ", "write a mapping: The agent"),
         ("outlast_agent_needs", ["internett"], "internett is none of internet, jit, home", "did you mean internet?"),
     ],
 )
@@ -42,6 +44,13 @@ def test_a_value_that_does_not_fit_is_said_in_plain_words(name: str, value: obje
     """What is wrong with a value reads like a sentence of the inventory's, not of the validator's."""
     found = next(one for one in specs.check([name], {name: value}) if one["field"] == name)
     assert found["wrong"].startswith(wrong) and found["mend"].startswith(mend), found
+
+
+def test_each_key_that_is_not_known_has_its_own_mend() -> None:
+    """Two slips in one mapping are two findings, each with what was meant."""
+    found = specs.check([], {"outlast_messages": {"rat": 1, "tolerence": "5m"}})
+    mends = [one["mend"] for one in found if one["field"] == "outlast_messages"]
+    assert mends == ["did you mean rate?", "did you mean tolerance?"], found
 
 
 @pytest.mark.parametrize(
