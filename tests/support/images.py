@@ -35,7 +35,7 @@ _STOCK = (
 )
 # An emulated processor takes minutes over what a real one does in seconds: what the playbook would install there is in the
 # image already. That it does install it is shown on amd64.
-_AHEAD = "python3-venv nftables acl unattended-upgrades git bubblewrap"
+_AHEAD = "python3-venv nftables acl unattended-upgrades git bubblewrap tzdata"
 # A privileged container must leave alone what belongs to the machine that it runs on: its binfmt registrations (without
 # which no emulated program starts any more), its consoles, its kernel settings.
 _MASKED = (
