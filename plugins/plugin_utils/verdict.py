@@ -79,6 +79,10 @@ def is_closed(name: str, seen: dict[str, Any]) -> bool:
 def remarks(name: str, seen: dict[str, Any]) -> list[str]:
     """What is worth knowing of a node and no reason to worry."""
     told = [f"{name}: {peer} does not answer it; what it has for {peer} waits" for peer in silent(name, seen)]
+    alerts = seen[name]["node"].get("status", {}).get("alerts", [])
+    told += [f"{name}: alert ({alert['urgency']}), {alert['name']}: {alert['text']}" for alert in alerts]
+    trouble = seen[name]["node"].get("status", {}).get("notifier", {}).get("trouble")
+    told += [f"{name}: nobody can be told of that: {trouble}"] if alerts and trouble else []
     if not is_closed(name, seen):
         return told
     peers = [peer for peer, did in who_reached(name, seen).items() if did]

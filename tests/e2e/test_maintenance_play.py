@@ -28,7 +28,7 @@ def test_every_node_rests_and_goes_on(up: Clone) -> None:
     assert (on.code, on.changed()) == (0, 2), on.text
     assert "coz: maintenance is on; mode maintenance; what rests: memory compaction, heartbeat monitoring" in on.text
     assert "axiom: maintenance is on; its runtime is not running, and finds it so at its next start" in on.text
-    assert "outlast maintenance off" in on.text.partition("what next:")[2]
+    assert "ansible-playbook playbooks/maintenance.yml -e state=off" in on.text.partition("what next:")[2]
     assert up.status("coz")["mode"] == "maintenance"
     for node in NODES:
         text = (up.home(node) / "workspace/HEARTBEAT.md").read_bytes().decode()

@@ -60,6 +60,36 @@ time.sleep(600)
     assert "used more than 96.0 MiB of memory" in spawned(node, hog)["detail"]
 
 
+def test_what_has_no_name_counts_as_well(node: LiveNode) -> None:
+    """Memory that is a file and mapped nowhere; files that were deleted and are held open; both in small ones."""
+    memory = """
+held = [os.memfd_create("x") for _ in range(150)]
+for fd in held: os.write(fd, bytes(1 << 20))
+time.sleep(600)
+"""
+    assert "used more than 96.0 MiB of memory" in spawned(node, memory)["detail"]
+    deleted = """
+held = []
+for _ in range(8):
+    held.append(open("x", "wb"))
+    os.unlink("x")
+    held[-1].write(os.urandom(1 << 20))
+    held[-1].flush()
+time.sleep(600)
+"""
+    assert "holds more than 4.0 MiB in files that it deleted" in spawned(node, deleted)["detail"]
+
+
+def test_files_that_hold_nothing_are_counted() -> None:
+    """So many that deleting them would take long: ended before that, wherever it may write."""
+    needs_sandbox()
+    with lone_node({"subagents": {"attempts": 1, "timeout": "30s", "files": 100}}) as node:
+        script = "for at in range(200): os.mkdir(%s + f'/{at}')\ntime.sleep(600)"
+        for place, name in (("os.environ['TMPDIR']", "tmp"), ("os.getcwd()", "work")):
+            told = spawned(node, script % place)
+            assert f"made more than 100 files and folders in {name}/" in told["detail"], told["detail"]
+
+
 def test_files_and_cpu_are_limited(node: LiveNode) -> None:
     """A file beyond the limit, many files beyond it together, and a busy loop: each is ended with its reason."""
     big = spawned(node, 'tried("big", lambda: open("big", "wb").write(bytes(2 << 20)))')

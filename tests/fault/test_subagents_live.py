@@ -135,7 +135,8 @@ def test_one_that_closes_its_folder_to_us_harms_itself_alone() -> None:
     """Rights taken from its own folders, and links in them that lead out: the run may fail, the next has a clean folder."""
     with lone_node(_QUICK) as node:
         outside = node.home.root / "outside"
-        outside.mkdir(mode=0o711)
+        outside.mkdir()
+        outside.chmod(0o711)
         script = f"""
 for _ in range(3):
     os.makedirs("in/deep"); open("in/deep/x", "w").write("x"); os.chmod("in/deep", 0); os.chdir("in")

@@ -157,7 +157,7 @@ def test_a_start_ends_what_even_the_guard_left(keeper: Keeper) -> None:
 
 def test_a_hung_service_is_started_anew(keeper: Keeper) -> None:
     """SIGSTOP, then `outlast restart`: it runs again at once, without waiting for a grace that it cannot use."""
-    keeper.start({"web": {"command": ["sleep", "600"], "grace": "10m"}})
+    keeper.start({"web": {"command": ["sleep", "600"], "grace": "10m"}}, stop={"within": "11m"})
     pid = keeper.pid("web")
     os.kill(pid, signal.SIGSTOP)
     done = keeper.node.cli("restart", "web", "--json", timeout=60)

@@ -41,7 +41,7 @@ def records(draw: st.DrawFn) -> Record:
     )
 
 
-_PURE = ("outlast.core", "outlast.errors", "outlast.settings")
+_PURE = ("outlast.core", "outlast.errors", "outlast.quantity", "outlast.settings")
 
 
 def test_the_core_is_pure() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from outlast.core.supervision import Policy, Supervised, asked, begun, due_in, ended, has_lasted, shed
+from outlast.core.supervision import Policy, Supervised, asked, begun, due_in, ended, has_lasted, shed, stop_at_latest
 
 DAY_S = 86_400.0
 
@@ -162,3 +162,15 @@ class Meddled(RuleBasedStateMachine):
 
 Meddled.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestMeddled = Meddled.TestCase
+
+
+@given(st.lists(st.floats(0.0, 600.0), max_size=6), st.floats(0.0, 60.0))
+def test_a_stop_keeps_its_budget_its_order_and_every_grace(graces: list[float], spare: float) -> None:
+    """Each is asked in time for its whole grace, in order, and as late as both allow."""
+    budget = max(graces, default=0.0) + spare
+    latest = stop_at_latest(graces, budget)
+    assert len(latest) == len(graces) and latest == sorted(latest)
+    for at, (moment, grace) in enumerate(zip(latest, graces, strict=True)):
+        assert 0 <= moment and moment + grace <= budget + 1e-9
+        later = [budget - one for one in graces[at:]]
+        assert moment >= min(later) - 1e-9

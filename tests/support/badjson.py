@@ -9,7 +9,10 @@ from fault.scenes import envelope
 
 from .attack import UNIT
 
-__all__ = ["BAD_JSON", "task"]
+__all__ = ["BAD_JSON", "DEEP", "task"]
+
+# Deep enough for any reader that recurses, and small enough for any file that is read in part.
+DEEP = "[" * 8000 + "]" * 8000
 
 
 def task(**changes: Any) -> str:

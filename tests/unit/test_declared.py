@@ -37,9 +37,22 @@ def service(**probe: Any) -> dict[str, Any]:
         (service(file="/etc/passwd"), "services.gateway.probes.one.file", "without / before and .. in it"),
         (service(artifacts=["/bin/true"], every="5m"), "services.gateway.probes.one.every", "remove it"),
         (service(artifacts=["/bin/true"], level=2), "services.gateway.probes.one.level", "remove it"),
-        (service(http=URL, tineout="5s"), "services.probes.tineout", "did you mean timeout?"),
+        (service(http=URL, tineout="5s"), "services.gateway.probes.one.tineout", "did you mean timeout?"),
         (service(http=URL, timeout="5"), "services.gateway.probes.one.timeout", "such as 30s"),
-        (service(http=URL, then="reboot"), "services.probes.then", "see README.md"),
+        (service(http=URL, then="reboot"), "services.gateway.probes.one.then", "write one of restart"),
+        (
+            {
+                "services": {
+                    "gateway": {
+                        "command": ["/bin/true"],
+                        "priority": "P3",
+                        "probes": {"one": {"http": URL, "then": "degrade"}},
+                    }
+                }
+            },
+            "services.gateway.probes.one.then",
+            "another priority",
+        ),
         ({"probes": {"one": {"http": URL, "then": "restart"}}}, "probes.one.then", "services.NAME.probes"),
         ({"probes": {"node": {"http": URL}}}, "probes.node", "give it another one"),
         (

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.badjson import DEEP
 from support.clock import FixedClock
 
 from outlast.alerts import Alerts
@@ -79,11 +80,14 @@ def test_off_lasts_over_a_restart_until_a_person_acts(tmp_path: Path) -> None:
     assert scene.home.features.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_record_that_cannot_be_read_counts_as_off(tmp_path: Path) -> None:
-    """Nobody knows whether it was off: a person says."""
+@pytest.mark.parametrize("content", [b"\xff{", b'{"subagents":{"more":' + DEEP.encode(), DEEP.encode()])
+def test_a_record_that_cannot_be_read_counts_as_off(tmp_path: Path, content: bytes) -> None:
+    """Nobody knows whether it was off: a person says; until then it is so at every start."""
     scene = Scene(tmp_path)
-    scene.home.features.write_bytes(b"\xff{")
+    scene.home.features.write_bytes(content)
+    scene.start()
     features = scene.start()
+    assert "features.unreadable" in "".join(path.read_text() for path in scene.home.logs.iterdir())
     assert "var/features.json cannot be read" in features.off("subagents")
     scene.told(features, "feature/on", name="subagents")
     assert scene.start().off("subagents") == ""

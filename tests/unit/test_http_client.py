@@ -10,13 +10,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from support.live import until
 from support.peers import OK, says, talk
 from support.served import LIMITS
 
-from outlast.errors import HttpError
+from outlast.errors import HttpError, UnreachableError
 from outlast.net.client import request
 from outlast.net.http import Request, Response
 from outlast.net.server import HttpServer
@@ -156,6 +157,33 @@ def test_early_answer_while_we_send() -> None:
         await reader.read()
 
     assert talk(early, "POST", body=b"x" * 20_000_000).status == 413
+
+
+@pytest.mark.parametrize("head", ["HTTP/1.0 200 OK", "HTTP/1.1 200 OK\r\nConnection: close", "HTTP/1.1 200 OK"])
+@pytest.mark.parametrize("body", [b"", b"up and well", b"x" * 1000])
+def test_answers_that_end_with_their_connection(head: str, body: bytes) -> None:
+    """Taken where it is asked for (RFC 9112, section 6.3), whatever the pieces, up to the limit; else refused."""
+    pieces = [head.encode() + b"\r\nServer: x\r\n\r\n" + body[:3], body[3:]]
+    assert talk(says(*pieces), until_close=True, response_bytes=1000) == Response(200, body, ANY)
+    with pytest.raises(HttpError, match="how long"):
+        talk(says(*pieces), response_bytes=1000)
+    with pytest.raises(HttpError, match="larger than 1000"):
+        talk(says(*pieces, b"x" * (1001 - len(body))), until_close=True, response_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.0 200", OK[:-1], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok"]
+)
+def test_answers_that_are_cut_short_stay_so(answer: bytes) -> None:
+    """An answer that says how long it is, or whose head has no end, is not made whole by its connection's end."""
+    with pytest.raises(UnreachableError, match="in the middle"):
+        talk(says(answer), until_close=True)
+
+
+def test_answers_that_never_end() -> None:
+    """Nor does one last for longer than the whole call may."""
+    with pytest.raises(UnreachableError, match="within 0.2 s"):
+        talk(says(b"HTTP/1.0 200 OK\r\n\r\nok", stay=True), until_close=True, total_s=0.2)
 
 
 # Answers that we refuse

@@ -7,13 +7,16 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 import yaml
+from support.badjson import DEEP
 from support.clock import FixedClock
 
 from outlast.alerts import Alerts
 from outlast.config import load_config
 from outlast.core.modes import Standing
+from outlast.core.overview import overview
 from outlast.errors import BadInput, DurabilityError
 from outlast.home import Home
 from outlast.store import durable
@@ -89,7 +92,7 @@ def test_a_job_runs_when_it_is_due(tmp_path: Path) -> None:
     assert scene.at(0.0, 30.0, HOUR - 1)["state"] == "waiting"
     told = scene.at(HOUR + 0.2, HOUR + 30)
     assert (scene.runs(), told["state"], told["runs"], told["next"]) == (1, "done", 1, "2027-01-15T10:00:00.000Z")
-    assert told["last"]["exit_code"] == 0 and told["last"]["detail"] == "all is well"
+    assert told["last"]["exit_code"] == 0 and told["last"]["detail"] == told["note"] == ""
     assert (scene.home.outputs / "tidy.log").read_text().endswith("all is well\n")
     [began], [ended] = scene.events("job.started"), scene.events("job.ended")
     assert (began["trace_id"], began["span_id"]) == (ended["trace_id"], ended["span_id"])
@@ -237,19 +240,35 @@ def test_who_slept_takes_nobody_for_silent(tmp_path: Path) -> None:
 
 
 def test_failures_in_a_row_are_an_alert(tmp_path: Path) -> None:
-    """Three, unless the job says otherwise; also after a restart; over when it went well twice."""
+    """Three, unless the job says otherwise; also after a restart; over as soon as it went well."""
     scene = Scene(tmp_path, {"command": ["/bin/sh", "-c", "test -e fine || { echo no luck; exit 3; }"]})
     scene.at(HOUR, 2 * HOUR)
     assert scene.alerts.shown == []
     told = scene.at(3 * HOUR)
     [alert] = scene.alerts.shown
-    assert "tidy failed 3 times in a row: exit 3: no luck" in alert.text and "outlast logs tidy" in alert.text
-    assert (told["state"], told["failures"], told["note"]) == ("failed", 3, "exit 3: no luck")
+    assert "tidy failed 3 times in a row: exit 3; mend: " in alert.text and "outlast logs tidy" in alert.text
+    assert (told["state"], told["failures"], told["note"]) == ("failed", 3, "exit 3")
     scene.start()
     assert scene.alerts.holds("job tidy")
     (scene.home.workspace / "fine").touch()
-    assert scene.at(4 * HOUR, 5 * HOUR)["failures"] == 0
+    assert scene.at(4 * HOUR)["failures"] == 0
     assert scene.alerts.shown == []
+
+
+def test_what_a_job_prints_stays_in_its_log(tmp_path: Path) -> None:
+    """Of a job that went well nothing else has it; of one that failed the event and `outlast jobs`, and no alert or peer."""
+    line = "export API_TOKEN=hunter2"
+    scene = Scene(tmp_path, {"command": ["/bin/sh", "-c", f"echo {line}; test -e fine || exit 3"], "failures": 1})
+    told = scene.at(HOUR)
+    status = {"jobs": scene.jobs.report(), "alerts": [msgspec.to_builtins(one) for one in scene.alerts.shown]}
+    shown = msgspec.json.encode(overview(status)).decode()
+    assert "hunter2" not in shown and "exit 3" in shown and "job tidy" in shown
+    assert told["last"]["said"] == line and scene.events("job.ended")[0]["detail"] == f"exit 3: {line}"
+    assert "hunter2" not in json.dumps(scene.events("alert"))
+    (scene.home.workspace / "fine").touch()
+    told = scene.at(2 * HOUR)
+    assert "hunter2" not in json.dumps([told, scene.events("job.ended")[1]]) + scene.home.jobs.read_text()
+    assert (scene.home.outputs / "tidy.log").read_text().count(line) == 2
 
 
 def test_what_a_killed_runtime_ran_is_in_doubt(tmp_path: Path) -> None:
@@ -266,11 +285,22 @@ def test_what_a_killed_runtime_ran_is_in_doubt(tmp_path: Path) -> None:
     assert [event["verdict"] for event in scene.events("job.ended")] == ["done", "in doubt"]
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"v":2,"jobs":{}}', '{"v":1,"jobs":{"tidy":{"cycle":"x"}}}', "\0\0"])
-def test_a_record_that_cannot_be_read_is_set_aside(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"v":2,"jobs":{}}',
+        b'{"v":1,"jobs":{"tidy":{"cycle":"x"}}}',
+        b"\0\0",
+        b'{"v":1,"jobs":{"tidy":{"timed":"","cycle":1,"why":"a\xff"}}}',
+        b'{"v":1,"jobs":{},"more":' + DEEP.encode() + b"}",
+    ],
+)
+def test_a_record_that_cannot_be_read_is_set_aside(tmp_path: Path, content: bytes) -> None:
     """The jobs begin anew from now, and what was there is in the trash."""
     scene = Scene(tmp_path)
-    scene.home.jobs.write_text(content)
+    scene.home.jobs.write_bytes(content)
     scene.start()
     assert scene.at(0.0, HOUR)["runs"] == 1
     assert len(list(scene.home.trash.iterdir())) == len(scene.events("jobs.forgotten")) == 1

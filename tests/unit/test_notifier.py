@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.badjson import DEEP
 from support.clock import FixedClock
 
 from outlast.alerts import Alerts
@@ -207,11 +208,16 @@ def test_a_full_disk_keeps_nobody_from_being_told(scene: Scene, monkeypatch: pyt
     assert read_book(scene.home).items["disk"].told == NOW
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"items": 3}', b'{"items": {}, "more": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b'{"items": 3}', b'{"items": {}, "more": 1}', DEEP.encode()]
+)
 def test_a_damaged_book_is_begun_anew(scene: Scene, content: bytes) -> None:
-    """Then what holds is told again, and nothing else is lost."""
+    """Then what holds is told again, and nothing else is lost: the damaged one is in the trash, and an event says so."""
     scene.home.unsent_alerts.write_bytes(content)
     scene.start()
+    [aside] = scene.home.trash.iterdir()
+    log = "".join(path.read_text() for path in scene.home.logs.iterdir())
+    assert aside.read_bytes() == content and "alerts.forgotten" in log and aside.name in log
     scene.alerts.found("fire", "now", "fire")
     scene.step()
     assert scene.sent and read_book(scene.home).items["fire"].told
@@ -287,3 +293,15 @@ def test_a_trial_goes_to_every_url_and_needs_one(scene: Scene) -> None:
     with pytest.raises(BadInput, match="outlast_alert_urls"):
         asyncio.run(try_out(scene.home, "coz", "soon"))
     assert read_urls(scene.home.root / "nowhere") == []
+
+
+def test_what_is_not_declared_any_more_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alert of a service that the inventory names no more is over with the next start, and nobody is told of it again; one of
+    the node's own stays."""
+    scene = Scene(tmp_path, monkeypatch)
+    for name in ("service flap", "disk"):
+        scene.alerts.found(name, "now", "broken")
+    scene.step(1.0)
+    assert {"service flap", "disk"} <= set(read_book(scene.home).items)
+    scene.start()
+    assert [one["name"] for one in scene.notifier.listed()["alerts"]] == ["disk"]

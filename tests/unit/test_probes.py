@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.badjson import DEEP
 from support.probed import Probed
 
 Make = Callable[..., Probed]
@@ -93,6 +96,32 @@ def test_a_hung_service_is_restarted_and_judged_anew(make: Make) -> None:
     assert "outlast logs gateway" in alert.text
 
 
+class Plain(http.server.BaseHTTPRequestHandler):
+    """HTTP/1.0, as the standard library speaks it: the end of the connection is the end of the answer."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"all is fine\n")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_a_server_that_ends_its_answers_by_hanging_up_works(make: Make) -> None:
+    """Without a length, as curl takes it; what it answered is looked into."""
+    with http.server.HTTPServer(("127.0.0.1", 0), Plain) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            scene = make(probes={"old": {"http": f"http://127.0.0.1:{server.server_port}/", "contains": "is fine"}})
+            scene.passes(120)
+            assert scene.state("old") == "working"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_what_does_not_run_is_its_supervisors(make: Make) -> None:
     """A service that waits to be started, or rests, is down: nobody asks it, restarts it, or alerts a second time."""
     dead = {"http": "http://127.0.0.1:1/", "every": "10s", "then": "restart"}
@@ -113,6 +142,22 @@ def test_what_is_shed_is_not_called_broken(make: Make) -> None:
         scene.passes(300)
         assert scene.state("gateway") == "not looked at"
         assert scene.around.causes == {} and scene.events("probe.failed") == []
+
+
+@pytest.mark.parametrize("state", [{"state": "shed"}, {"state": "ended", "last_exit": 0}])
+def test_what_a_service_failed_at_is_over_once_it_rests(make: Make, state: dict[str, Any]) -> None:
+    """Shed, or ended well: its cause no longer degrades the node, and its alert ends, though nothing is asked any more."""
+    dead = {"http": "http://127.0.0.1:1/", "every": "10s"}
+    told = {**dead, "then": "alert"}
+    scene = make(services=gateway(rpc={**dead, "then": "degrade"}, told=told))
+    scene.passes(30)
+    assert list(scene.around.causes) == ["probe gateway rpc"] and scene.alerts.holds("probe gateway told")
+    # Of what is P1 nothing is asked in this mode.
+    scene.mode = "maintenance"
+    scene.services.supervised["gateway"].update(state, pid=None)
+    scene.passes(10)
+    assert scene.around.causes == {} and scene.alerts.raised == []
+    assert scene.state("gateway") == "not looked at"
 
 
 def test_a_probe_that_degrades_does_so_until_it_passed_twice(make: Make, tmp_path: Path) -> None:
@@ -198,6 +243,7 @@ def test_a_gateway_that_is_down_and_no_skill_runs(make: Make) -> None:
     scene = make(services=gateway())
     scene.skill("old", 7200)
     (scene.home.skills / "torn.json").write_text('{"at": "2026-')
+    (scene.home.skills / "deep.json").write_text(f'{{"at": "2026-11-21T12:00:00Z", "more": {DEEP}}}')
     (scene.home.skills / "noise.json").write_bytes(b"\xff\x00" * 40_000)
     os.mkfifo(scene.home.skills / "fifo.json")
     (scene.home.skills / "folder.json").mkdir()
@@ -205,8 +251,8 @@ def test_a_gateway_that_is_down_and_no_skill_runs(make: Make) -> None:
     scene.passes(300)
     assert scene.around.causes == {}
     skills = scene.probes.report()["skills"]
-    assert set(skills) == {"old", "torn", "noise", "fifo", "folder"}
-    assert all("cannot be read" in skills[name]["text"] for name in ("torn", "noise", "fifo", "folder"))
+    assert set(skills) == {"old", "torn", "deep", "noise", "fifo", "folder"}
+    assert all("cannot be read" in skills[name]["text"] for name in ("torn", "deep", "noise", "fifo", "folder"))
 
 
 def test_every_completed_artifact_is_validated(make: Make) -> None:

@@ -80,10 +80,21 @@ def test_ps_shows_each_state(home: Home, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(("state", "code"), [("running", 0), ("waiting", 1), ("shed", 1)])
 def test_restart_says_whether_it_runs(home: Home, monkeypatch: pytest.MonkeyPatch, state: str, code: int) -> None:
     """Exit code 0 only when it runs, and otherwise where to look."""
-    answered(monkeypatch, {"name": "web", "before": 1, **SERVICE, "state": state})
+    one = {"name": "web", "before": 1, **SERVICE, "state": state}
+    answered(monkeypatch, {**one, "services": {"web": one}})
+    monkeypatch.setattr("outlast.cli.ps._WATCH_S", 0.0)
     done, shown, trouble = run(home, "restart", "web")
     assert done == code
     assert ("pid 4711 (before: 1)" in shown) if code == 0 else ("outlast logs web" in trouble and state in trouble)
+
+
+def test_a_restart_of_what_ends_at_once_is_none(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ran for an instant and rests is not said to run."""
+    one = {"name": "web", "before": 1, **SERVICE, "state": "running"}
+    answered(monkeypatch, {**one, "services": {"web": {**one, "pid": 0, "state": "resting", "last_reason": "exit 1"}}})
+    monkeypatch.setattr("outlast.cli.ps._WATCH_S", 0.0)
+    done, _, trouble = run(home, "restart", "web")
+    assert done == 1 and "it is resting: exit 1" in trouble
 
 
 def test_logs_over_both_parts(home: Home) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from outlast.errors import BadInput
 from outlast.home import Home
 from outlast.settings import Service
 from outlast.store.events import EventLog
+from outlast.work import services
 from outlast.work.guard import Guard
 from outlast.work.services import Services
 
@@ -194,7 +196,7 @@ def test_a_name_that_is_not_known(tmp_path: Path) -> None:
             with pytest.raises(BadInput, match="one of: gateway"):
                 await kept.order("zzz")
         async with keeping(tmp_path / "none") as kept:
-            with pytest.raises(BadInput, match=r"services in node\.yml"):
+            with pytest.raises(BadInput, match="inventory, under outlast_services"):
                 kept.services.restart("x", "x")
 
     asyncio.run(test())
@@ -226,5 +228,48 @@ def test_its_output_tells_its_story(tmp_path: Path) -> None:
             started, hello, ended = kept.printed("job").splitlines()
             assert "job started, pid " in started and hello == "hello"
             assert ended.endswith("job ended with exit code 4; it stays so")
+
+    asyncio.run(test())
+
+
+def test_a_stop_of_all_takes_no_sum_of_graces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four that do not listen, of four priorities, are asked from P3 to P0, have their graces, and end within one budget."""
+    monkeypatch.setattr(services, "SPARE_S", 0.6)
+    monkeypatch.setattr(services, "_KILLED_S", 0.4)
+    deaf = "trap 'date +%s.%N > $0.asked' TERM; echo ready; while :; do sleep 0.02; done"
+    names = ("p3", "p2", "p1", "p0")
+    declared: dict[str, Any] = {
+        name: {"command": ["sh", "-c", deaf, str(tmp_path / name)], "grace": "800ms", "priority": name.upper()}
+        for name in names
+    }
+
+    async def test() -> float:
+        async with keeping(tmp_path, **declared) as kept:
+            await until(lambda: all(kept.told(name)["pid"] and "ready" in kept.printed(name) for name in names))
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    took = asyncio.run(test())
+    asked = [float((tmp_path / f"{name}.asked").read_text()) for name in names]
+    assert 0.8 <= took < 2.4 and asked[0] + 0.15 < asked[1]
+
+
+def test_a_defect_in_keeping_one_service_is_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its neighbour runs on, untouched; a person is told which."""
+
+    async def broken(self: Services, one: Any) -> None:
+        if one.name == "bad":
+            raise LookupError("a defect")
+        await settle(self, one)
+
+    settle = Services._settle
+    monkeypatch.setattr(Services, "_settle", broken)
+
+    async def test() -> None:
+        async with keeping(tmp_path, bad=SLEEP, good=SLEEP) as kept:
+            await until(lambda: kept.told("good")["pid"] and kept.alerts())
+            pid = kept.told("good")["pid"]
+            await asyncio.sleep(1.2)
+            assert kept.alerts() == ["part services/bad"] and kept.told("good")["pid"] == pid
 
     asyncio.run(test())

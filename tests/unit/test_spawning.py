@@ -36,7 +36,10 @@ def test_an_order_that_can_work_is_taken_as_it_is() -> None:
     ("fields", "said"),
     [
         ({"allow": ["write:everything"]}, "--allow: 'write:everything' is not known; some of: "),
-        ({"allow": ["use:network"]}, "--allow: use:network is not to be had here; set subagents.network: true"),
+        (
+            {"allow": ["use:network"]},
+            "--allow: use:network is not to be had here; set network: true in outlast_subagents",
+        ),
         ({"timeout": "31m"}, "--timeout: 31m is more than subagents.timeout, 30m; ask for less"),
         ({"timeout": "soon"}, "--timeout: 'soon' is not a duration; write a number above 0"),
         ({"heartbeat": "1h"}, "--heartbeat: 1h is more than subagents.heartbeat, 30m"),

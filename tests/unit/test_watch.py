@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from support.badjson import DEEP
 from support.clock import FixedClock
 
 from outlast.alerts import Alerts
@@ -192,7 +193,9 @@ def test_a_study_that_stands_still_is_told(scene: Scene) -> None:
     assert scene.look(1200, hears=("coz", "pi")) == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"active": "yes"}', "\0", '{"active": true, "at": '])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"active": "yes"}', "\0", '{"active": true, "at": ', DEEP, f'{{"active":{DEEP}}}']
+)
 def test_a_study_is_active_where_its_file_says_so(scene: Scene, content: str) -> None:
     """An agent that writes something else expects nothing."""
     (scene.home.skills / "study.json").write_text(content)

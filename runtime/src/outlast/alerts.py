@@ -1,7 +1,8 @@
 """What a person must be told of: raised once, shown for as long as it holds, and over when its cause is.
 
 Rules kept here: an alert is an event when it begins and when it ends, never in between; its text stands as it was raised, so
-that showing it writes nothing, until it becomes urgent; it is over when two checks in a row found its cause gone.
+that showing it writes nothing, until it becomes urgent; it is over when two checks in a row found its cause gone, or
+at once where that is no matter of checks (``over``).
 
 Who raises one says ``found`` again at every check, and after a start: an alert that nobody finds any more within an hour of a
 start is over (work.notifier).
@@ -74,6 +75,11 @@ class Alerts:
             self._raised[name] = Alert(name, urgency, text, before.since if before else iso(self._clock.time()))
             self._events.emit("alert", name=name, urgency=urgency, text=text)
             self.changed()
+
+    def over(self, name: str) -> None:
+        """Its cause is gone for certain, by what was done or decided: there is no second check to wait for."""
+        for _ in range(_CALM_CHECKS):
+            self.gone(name)
 
     def gone(self, name: str) -> None:
         """A check found its cause gone."""

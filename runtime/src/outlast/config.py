@@ -9,9 +9,9 @@ Left to others: the fields and their defaults (settings), whether the ports are 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -55,7 +55,7 @@ def load_config(path: Path) -> Config:
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
-        raise _explain(str(error)) from error
+        raise _explain(*_blame(Config, raw, "")) from error
     _check_units(config)
     _check_sense(config)
     return config
@@ -134,47 +134,97 @@ def _check_sense(config: Config) -> None:
         check_jobs(config)
 
 
-def _fields(path: str) -> tuple[str, ...]:
-    """What a section of node.yml may hold, for who misspelt it; ``path`` leaves out the names that people give."""
-    section: Any = Config
-    for name in filter(None, path.split(".")):
-        section = _struct(get_type_hints(section)[name])
-    return tuple(section.__struct_fields__)
+def _blame(section: type[msgspec.Struct], value: Any, path: str) -> tuple[str, type[msgspec.Struct], str]:
+    """The section that does not fit: its path, with the names that people gave; its type; what msgspec says.
+
+    Sections alone are tried: msgspec 0.22 crashes where it is asked for some other types by themselves.
+    """
+    for name, kind in get_type_hints(section).items():
+        held = value.get(name) if isinstance(value, dict) else None
+        inner = _struct(get_args(kind)[1]) if get_origin(kind) is dict else None
+        if inner is None or not isinstance(held, dict):
+            continue
+        for called, one in held.items():
+            try:
+                msgspec.convert(one, inner)
+            except msgspec.ValidationError:
+                return _blame(inner, one, f"{path}.{name}.{called}".strip("."))
+    try:
+        msgspec.convert(value, section)
+    except msgspec.ValidationError as error:
+        return path, section, str(error)
+    raise AssertionError("nothing is to blame")
 
 
-def _struct(kind: Any) -> type[msgspec.Struct]:
-    """The section that a field's type speaks of: itself, or what is in it by name, or where there is one."""
+def _struct(kind: Any) -> type[msgspec.Struct] | None:
+    """The section that a type speaks of, where there may be one; of what is held by name, none."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
-    return next(_struct(one) for one in reversed(get_args(kind)) if one is not type(None))
+    found = (_struct(one) for one in get_args(kind)) if get_origin(kind) is not dict else iter(())
+    return next(filter(None, found), None)
 
 
-def _explain(text: str) -> ConfigError:
-    """Turn msgspec's message (``Expected `int`, got `str` - at `$.listen.port```) into field, wrong, and mend."""
-    wrong, _, where = text.partition(" - at ")
-    path = where.strip("`").removeprefix("$").replace("[...]", "").strip(".")
+def _type_at(section: Any, inside: str) -> Any:
+    """The type of what lies at a path like ``$.listen.port`` inside a section."""
+    for name in re.findall(r"\.(\w+)", inside):
+        if (struct := _struct(section)) is None or name not in struct.__struct_fields__:
+            return section
+        section = get_type_hints(struct)[name]
+    return section
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words that a type allows."""
+    if get_origin(kind) is Literal:
+        return [str(one) for one in get_args(kind)]
+    return [word for one in get_args(kind) for word in _choices(one)]
+
+
+def _close(word: str, known: Sequence[str], otherwise: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {close[0]}?" if close else f"{otherwise} {', '.join(known)}"
+
+
+# What stands in a field that must look in a certain way; the first that fits, by how its path begins and what is in it.
+_LOOKS = {
+    ("peers", ".url"): ("not where a node listens", "write http://HOST:PORT, or https://HOST:PORT and pin"),
+    ("peers", ".pin"): ("not the SHA-256 of a certificate", "write sha256: and 64 hex digits, or file"),
+    ("listen.tls", ""): ("not the name of a file in etc/keys/tls", "write a plain name, without folders"),
+    ("peers", ".host"): ("not a host that ssh takes", "write a plain name or address"),
+    ("peers", ".user"): ("not a user that ssh takes", "write a plain name"),
+    ("alerts", ""): ("not hours of a day", "write HH:MM-HH:MM, such as 22:00-07:00"),
+}
+
+
+def _explain(path: str, section: type[msgspec.Struct], said: str) -> ConfigError:
+    """Turn what msgspec says (``Expected `int`, got `str` - at `$.listen.port```) into field, wrong, and mend."""
+    wrong, _, where = said.partition(" - at ")
+    inside = where.rpartition("`$")[2].strip("`").replace("[...]", "")
+    field, kind = f"{path}{inside}".strip("."), _type_at(section, inside)
     if unknown := re.search(r"unknown field `(.+?)`", wrong):
-        import difflib
-
-        close = difflib.get_close_matches(unknown[1], _fields(path), 1)
-        mend = f"did you mean {close[0]}?" if close else f"known here: {', '.join(_fields(path))}"
-        return ConfigError(".".join(p for p in (path, unknown[1]) if p), "unknown field", mend)
-    if missing := re.search(r"missing required field `(.+?)`", wrong):
-        return ConfigError(".".join(p for p in (path, missing[1]) if p), "it is missing", "add it")
-    if "matching regex" in wrong and path.startswith("peers") and "http" in wrong:
-        return ConfigError(path, "not where a node listens", "write http://HOST:PORT, or https://HOST:PORT and pin")
-    if "matching regex" in wrong and path.startswith("peers.pin"):
-        return ConfigError(path, "not the SHA-256 of a certificate", "write sha256: and 64 hex digits, or file")
-    if "matching regex" in wrong and path.startswith("listen.tls"):
-        return ConfigError(path, "not the name of a file in etc/keys/tls", "write a plain name, without folders")
-    if "matching regex" in wrong and path.startswith("peers.ssh"):
-        return ConfigError(path, "not a host or user that ssh takes", "write a plain name or address")
-    if "matching regex" in wrong and path in {"alerts.quiet", "alerts.work"}:
-        return ConfigError(path, "not hours of a day", "write HH:MM-HH:MM, such as 22:00-07:00")
-    if "matching regex" in wrong:
+        known = _struct(kind)
         return ConfigError(
-            path or "node.yml", "not a node's name", "use lower-case letters, digits and -, a letter first"
+            f"{field}.{unknown[1]}".strip("."),
+            "unknown field",
+            _close(unknown[1], known.__struct_fields__ if known else (), "known here:"),
         )
-    return ConfigError(
-        path or "node.yml", wrong[0].lower() + wrong[1:], "see README.md, roles/runtime, for what it takes"
-    )
+    if missing := re.search(r"missing required field `(.+?)`", wrong):
+        return ConfigError(f"{field}.{missing[1]}".strip("."), "it is missing", "add it")
+    if chosen := re.search(r"Invalid enum value '(.*)'", wrong):
+        known_words = _choices(kind)
+        mend = _close(chosen[1], known_words, "write one of")
+        return ConfigError(field, f"{chosen[1]!r} is none of {', '.join(known_words)}", mend)
+    if where.startswith("`key`"):
+        mend = "use lower-case letters, digits and -, a letter first, 32 at most"
+        return ConfigError(field, "it holds a name that is none", mend)
+    if "matching regex" in wrong:
+        for (begin, name), look in _LOOKS.items():
+            if field.startswith(begin) and name in field:
+                return ConfigError(field, *look)
+        return ConfigError(field or "node.yml", "not a name", "use lower-case letters, digits and -, a letter first")
+    mend = "see README.md, roles/runtime, for what it takes"
+    if wrong.startswith("Expected `str`, got `int`"):
+        mend = 'write it as text, in quotes ("8080"), and behind {{ … }} add | string'
+    return ConfigError(field or "node.yml", wrong[0].lower() + wrong[1:], mend)

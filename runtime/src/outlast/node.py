@@ -40,7 +40,7 @@ from outlast.quantity import duration, size
 from outlast.settings import Config
 from outlast.store import merges
 from outlast.store.keyring import Keyring
-from outlast.upkeep import Around, Runs, Upkeep
+from outlast.upkeep import Around, Upkeep
 from outlast.work.handoffs import Handoffs
 from outlast.work.notes import Noted, Notes
 from outlast.work.tasks import Tasks
@@ -130,15 +130,15 @@ class Node:
         try:
             await inside.start_unix(str(self.home.socket))
             self.events.emit("node.started", version=__version__, pid=os.getpid(), port=self.config.listen.port)
-            parts: list[Runs] = [self.tasks, self.health, *self.upkeep.parts.values()]
-            work = [asyncio.create_task(part.run()) for part in parts]
+            runs = [self.tasks.run, self.health.run, *self.upkeep.running()]
+            work = [asyncio.create_task(run()) for run in runs]
             senders: list[Outbox | Exchange] = [*self.outboxes.values(), *self.exchanges.values()]
             send = [asyncio.create_task(sender.run()) for sender in senders]
             waiting = asyncio.create_task(stop.wait())
             manager.ready(self._in_short())
             beating = asyncio.create_task(self._beat(manager, {*work, *send}))
             try:
-                # A part that ends by itself has met what it cannot handle: the service manager starts all of it anew.
+                # What the work itself stands on has met what it cannot handle: the service manager starts all of it anew.
                 done, _ = await asyncio.wait({*work, *send, waiting}, return_when=asyncio.FIRST_COMPLETED)
                 self._stopping = True
                 manager.stopping("stopping")

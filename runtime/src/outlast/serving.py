@@ -20,6 +20,7 @@ from outlast.notify import Manager
 from outlast.settings import Config
 from outlast.store.keyring import Keyring
 from outlast.stranded import Stranded
+from outlast.work.descent import may_adopt
 
 __all__ = ["serve"]
 
@@ -27,6 +28,7 @@ __all__ = ["serve"]
 def serve(config: Config, home: Home, keyring: Keyring, manager: Manager) -> None:
     """Run the node until a signal stops it. Raises OutlastError, OSError, or whatever a defect of ours raises."""
     node: Node | Stranded
+    may_adopt()
     try:
         node = Node(config, home, keyring, SystemClock())
     except UnreadableError as error:

@@ -142,9 +142,10 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long a stop waits for work in hand."""
+    """How long a stop waits for work in hand. ``within``: how long the service manager waits for all of it."""
 
     grace: Duration = "10s"
+    within: Duration = "30s"
 
 
 class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -259,6 +260,7 @@ class SubAgents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``timeout``: the longest that one may ask for; ``heartbeat``: silence after which one is taken for hung. ``environment`` and
     ``readable``: variables that all of them have, and folders that they see beside the system's. ``off_after`` escalations
     within a day switch the feature off until a person turns it on. ``sandbox: none`` is for machines that have no other way.
+    ``files``: files and folders that one may make, of those to keep and of temporary ones each.
     """
 
     most: Positive = 4
@@ -272,6 +274,7 @@ class SubAgents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processes: Positive = 64
     file_size: Size = "64MiB"
     output_limit: Size = "64MiB"
+    files: Positive = 10_000
     environment: dict[str, str] = {}
     readable: list[str] = []
     network: bool = False

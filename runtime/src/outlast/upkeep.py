@@ -1,22 +1,27 @@
 """What looks after the node while it runs: each part of it, and what they all stand on.
 
 Rules kept here: a part is made before anything runs, runs until it is cancelled, and brings its orders and its report; what a
-part needs of the node it is given as Around, so that no part knows another but those that it is handed here.
+part needs of the node it is given as Around, so that no part knows another but those that it is handed here. A part that fails,
+or cannot be made, takes no other with it (isolation).
 
 Left to others: each part's own rules; the mode (health), which every part asks before it begins something (core.modes.pace).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from outlast.alerts import Alerts
 from outlast.clock import Clock
 from outlast.control import Order
 from outlast.core.modes import Standing, pace
+from outlast.core.record import one_line
+from outlast.errors import OutlastError
 from outlast.home import Home
+from outlast.isolation import Isolation, reported
 from outlast.net.courier import Courier
 from outlast.net.dashboard import Dashboard
 from outlast.settings import Config, Priority
@@ -34,6 +39,8 @@ from outlast.work.subagents import SubAgents
 from outlast.work.watch import Watch
 
 __all__ = ["Around", "Part", "Runs", "Upkeep"]
+
+_Made = TypeVar("_Made", bound="Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ class Runs(Protocol):
     """Something that runs beside all else."""
 
     async def run(self) -> None:
-        """Work for ever, until cancelled; a part that ends by itself ends the node, which is started anew."""
+        """Work for ever, until cancelled: to end by itself is to fail."""
 
 
 class Part(Runs, Protocol):
@@ -88,28 +95,51 @@ class Upkeep:
     def __init__(self, around: Around, courier: Courier, rotate: Callable[[], Awaitable[None]]) -> None:
         """Make every part, and put right what the last stop left of it. Raises DurabilityError.
 
-        ``rotate()`` keeps logs within their time and budget.
+        ``rotate()`` keeps logs within their time and budget. A part that cannot be made for a defect of ours is left out, with
+        those that stand on it.
         """
         self.around = around
         self.parts: dict[str, Part] = {}
-        self.parts["services"] = services = Services(around)
-        self.parts["probes"] = Probes(around, services)
-        self.parts["notifier"] = notifier = Notifier(
-            around.config, around.home, around.events, around.clock, around.alerts
+        self._left_out: dict[str, dict[str, Any]] = {}
+        self._isolation = Isolation(around.events, around.alerts)
+        services = self._make("services", lambda: Services(around))
+        if services:
+            self._make("probes", lambda: Probes(around, services))
+        notifier = self._make(
+            "notifier", lambda: Notifier(around.config, around.home, around.events, around.clock, around.alerts)
         )
-        self.parts["watch"] = Watch(around, notifier, courier, self.report)
-        self.parts["observer"] = Observer(around, rotate)
-        self.parts["jobs"] = Jobs(around)
-        self.parts["subagents"] = SubAgents(around)
-        self.parts["external"] = Externals(around)
-        self.parts["dashboard"] = Dashboard(around, courier)
+        if notifier:
+            self._make("watch", lambda: Watch(around, notifier, courier, self.report))
+        self._make("observer", lambda: Observer(around, rotate))
+        self._make("jobs", lambda: Jobs(around))
+        self._make("subagents", lambda: SubAgents(around))
+        self._make("external", lambda: Externals(around))
+        self._make("dashboard", lambda: Dashboard(around, courier))
 
     def orders(self) -> dict[str, Order]:
         """All that the parts can be told."""
         return {name: order for part in self.parts.values() for name, order in part.orders().items()}
 
+    def running(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """How each part is run: for ever, until cancelled, whatever fails in it."""
+        return [partial(self._isolation.run, name, part.run) for name, part in self.parts.items()]
+
     def report(self) -> dict[str, Any]:
-        """What each part says of itself."""
-        reports = {name: part.report() for name, part in self.parts.items()}
+        """What each part says of itself; ``error`` where it cannot. Raises nothing."""
+        reports = {**{name: reported(part.report) for name, part in self.parts.items()}, **self._left_out}
         # What a status calls services are the parts of the node itself.
-        return {**reports.pop("services", {}), **reports}
+        services = reports.pop("services")
+        if "error" in services:
+            return {"supervised": {}, "supervised_error": services["error"], **reports}
+        return {**services, **reports}
+
+    def _make(self, name: str, make: Callable[[], _Made]) -> _Made | None:
+        try:
+            self.parts[name] = made = make()
+        except OutlastError:
+            raise
+        except Exception as error:  # noqa: BLE001 (a node without one of its parts is better than none)
+            self._isolation.failed(name, error, "it is left out until the next start")
+            self._left_out[name] = {"error": one_line(f"left out: {error!r}", 200)}
+            return None
+        return made

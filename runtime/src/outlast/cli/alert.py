@@ -35,7 +35,7 @@ def alert() -> None:
 def listed(where: Where, as_json: bool) -> int:
     """Show what holds, what was told when, and what waits to be told.
 
-    While the node is down: what it knew last, and exit code 3.
+    Exit code 1 where something is to be told and nobody can be. While the node is down: what it knew last, and exit code 3.
     """
     home, running = where.home, True
     try:
@@ -49,7 +49,7 @@ def listed(where: Where, as_json: bool) -> int:
         emit({**found, "running": running})
     else:
         tell("\n".join(_lines(found, time.time())))
-    return 0 if running else 3
+    return 3 if not running else 1 if found["trouble"] and found["alerts"] else 0
 
 
 @alert.command()
@@ -107,7 +107,8 @@ def _on_disk(where: Where) -> dict[str, Any]:
 
 def _lines(found: dict[str, Any], now: float) -> list[str]:
     lines = [f"{found['node']}: nothing is wrong that a person is told of"] if not found["alerts"] else []
-    for one in found["alerts"]:
+    # What holds comes first.
+    for one in sorted(found["alerts"], key=lambda one: bool(one["over"])):
         lines.append(f"{one['name']} ({one['urgency']}), {_story(one, now)}")
         lines.append(f"  {one['text']}")
     if found["trouble"]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from click.shell_completion import get_completion_class
 
 from outlast import __version__
@@ -19,6 +18,7 @@ from outlast.cli.show import event_line, status_lines, tell, whose
 from outlast.cli.tail import follow
 from outlast.cli.talk import NotRunning, order
 from outlast.core.ids import new_unit
+from outlast.core.plainjson import from_json
 from outlast.errors import BadInput, ControlError
 from outlast.home import Home
 from outlast.quantity import duration
@@ -263,8 +263,8 @@ def tail(where: Where, lines: int, no_follow: bool, as_json: bool) -> int:
             click.echo(line)
             continue
         try:
-            tell(event_line(msgspec.json.decode(line)))
-        except (msgspec.MsgspecError, KeyError, ValueError, TypeError):
+            tell(event_line(from_json(line, dict)))
+        except (KeyError, ValueError, TypeError):
             tell(line)
     return 0
 

@@ -39,7 +39,8 @@ def dashboard(where: Where, with_token: bool, as_json: bool) -> int:
     if with_token and not is_loopback(config.dashboard.host):
         url = f"{url}?token={pagetoken.read(home.dashboard_token)}"
     try:
-        state = str(order(home, "status")["dashboard"]["state"])
+        told = order(home, "status")["dashboard"]
+        state = str(told.get("state") or told.get("error"))
         code = 0 if state == "up" else 1
     except NotRunning as error:
         state, code = str(error), 3

@@ -68,7 +68,7 @@ def _node(name: str, overview: Mapping[str, Any], told: str, now: float) -> list
 
 def _figures(status: Mapping[str, Any]) -> list[str]:
     observer = status.get("observer")
-    if not observer:
+    if not observer or "error" in observer:
         return []
     late = f"loop {1000 * observer['lag_s']:.0f} ms late"
     used = f"memory {readable(observer['rss'])}, processor {observer['cpu_s']:.1f} s, {late}"

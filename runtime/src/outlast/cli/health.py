@@ -42,7 +42,11 @@ def health_lines(found: dict[str, Any], now: float) -> list[str]:
     """The answer, for people."""
     lines = [f"{found['node']}: mode {found['mode']}{_why(found['mode_reasons'])}"]
     if not found["health"]:
-        return [*lines, "  nothing is probed: services and probes in node.yml say what is", *_skills(found, now)]
+        return [
+            *lines,
+            "  nothing is probed: outlast_services and outlast_probes say what is",
+            *_skills(found, now),
+        ]
     rows = [["subject", "is", "since", *LEVELS.values(), "last answer"]]
     for subject, levels in found["health"].items():
         standing = found["working"][subject]

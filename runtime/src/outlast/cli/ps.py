@@ -23,6 +23,7 @@ from outlast.home import Home
 __all__ = ["logs", "ps", "restart"]
 
 _LOOK_S = 0.2
+_WATCH_S = 1.0
 _REASON_CHARS = 60
 
 
@@ -55,7 +56,7 @@ def _lines(found: dict[str, Any], now: float) -> list[str]:
         for other in found["others"]
     ]
     if len(rows) == 1:
-        return [f"{found['node']} keeps nothing running; services and jobs are declared in node.yml"]
+        return [f"{found['node']} keeps nothing running; outlast_services in the inventory says what is"]
     return table(rows)
 
 
@@ -76,6 +77,15 @@ def restart(where: Where, name: str, as_json: bool) -> int:
     when it does not run then.
     """
     found = order(where.home, "restart", {"name": name}, seconds=3600.0)
+    if found["state"] == "running":
+        # What cannot live ends at once, and has run all the same.
+        time.sleep(_WATCH_S)
+        now = order(where.home, "ps")["services"][name]
+        found = (
+            {**found, **{key: now[key] for key in ("state", "pid", "last_reason")}}
+            if now["pid"] != found["pid"]
+            else found
+        )
     if as_json:
         emit(found)
     elif found["state"] == "running":
@@ -104,7 +114,9 @@ def logs(where: Where, name: str, lines: int, follow: bool, as_json: bool) -> in
         config = where.config
         declared = {*config.services, *config.jobs}
         if name not in declared:
-            mend = did_you_mean(name, declared | known, "nothing is declared under services or jobs in node.yml")
+            mend = did_you_mean(
+                name, declared | known, "nothing is declared; services and jobs are named in the inventory"
+            )
             raise BadInput("NAME", f"there is no service or job {one_line(name, 40)}", mend)
         if not follow:
             tell(f"{name} has printed nothing yet", err=True)

@@ -68,7 +68,7 @@ def jobs(where: Where, as_json: bool) -> int:
     if as_json:
         emit(found)
     elif not listed:
-        tell(f"{found['node']} has no jobs; they are declared under jobs in node.yml")
+        tell(f"{found['node']} has no jobs; they are declared in the inventory, under outlast_jobs")
     else:
         tell("\n".join(_lines(listed, time.time())))
     return 1 if any(one["state"] == "failed" for one in listed.values()) else 0
@@ -87,7 +87,7 @@ def _lines(listed: dict[str, Any], now: float) -> list[str]:
         if one["why"]:
             notes.append(f"{name}: not run the last time: {one['why']}")
         if last and last["verdict"] in {"failed", "in doubt"} and not one["since"]:
-            notes.append(f"{name}: {last['detail']}")
+            notes.append(f"{name}: {_why(last)}")
     return [*table(rows), *(f"  {note}" for note in notes)]
 
 
@@ -128,8 +128,13 @@ def _result(one: dict[str, Any]) -> str:
 
 
 def _outcome(found: dict[str, Any]) -> str:
-    detail = one_line(found["detail"], 300)
-    return f"{_took(found)}{': ' if detail else ''}{detail}"
+    why = _why(found)
+    return f"{_took(found)}: {why}" if why else _took(found)
+
+
+def _why(run: dict[str, Any]) -> str:
+    """Why it is not done, with the last line that it printed."""
+    return one_line(": ".join(filter(None, (run["detail"], run["said"]))), 300)
 
 
 def _took(run: dict[str, Any]) -> str:

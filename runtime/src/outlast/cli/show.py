@@ -54,6 +54,9 @@ def status_lines(status: dict[str, Any], now: float) -> list[str]:
         lines.append(f"  shed now: {names}")
     lines += _not_working(status.get("probes", {}), now)
     lines += [f"  alert ({alert['urgency']}): {alert['text']}" for alert in status["alerts"]]
+    trouble = status.get("notifier", {}).get("trouble", "")
+    if trouble and status["alerts"]:
+        lines.append(f"  nobody can be told of that: {trouble}")
     for kind in ("tasks", "handoffs"):
         told = [f"{count} {verdict}" for verdict, count in status[kind].items() if count or verdict == "open"]
         lines.append(f"  {kind}: {', '.join(told)}")

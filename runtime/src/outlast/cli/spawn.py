@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from outlast.cli.common import Where, as_json, emit, fits
 from outlast.cli.show import ago, table, tell
@@ -20,6 +19,7 @@ from outlast.cli.talk import NotRunning, order, token_in_use
 from outlast.core import capability
 from outlast.core.expect import Schema
 from outlast.core.ids import new_unit
+from outlast.core.plainjson import from_json
 from outlast.core.record import one_line
 from outlast.errors import BadInput
 from outlast.quantity import duration
@@ -169,10 +169,10 @@ def _expected(text: str) -> tuple[str, Schema | None]:
         data = Path(path).read_bytes()
         if len(data) > _SCHEMA_BYTES:
             raise BadInput("--expect", f"{path} is larger than {_SCHEMA_BYTES} bytes", "use a smaller schema")
-        return name, msgspec.json.decode(data, type=Schema)
+        return name, from_json(data, Schema)
     except OSError as error:
         raise BadInput("--expect", f"{path} cannot be read ({error.strerror})", "name a file of JSON Schema") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         known = "type, enum, required, properties, additionalProperties, items, minItems and minLength are known"
         raise BadInput("--expect", f"{path}: {one_line(str(error), 100)}", known) from error
 

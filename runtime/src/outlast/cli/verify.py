@@ -70,8 +70,8 @@ def _unready(reason: str, status: dict[str, Any], home: Home, config: Config) ->
         ),
         "maintenance": (
             "mode",
-            "maintenance: somebody wrote MAINTENANCE_MODE",
-            f"there: outlast maintenance off; or remove it from {home.heartbeat} yourself",
+            "maintenance: MAINTENANCE_MODE stands in HEARTBEAT.md",
+            f"when you are done: ansible-playbook playbooks/maintenance.yml -e state=off, or take it out of {home.heartbeat}",
         ),
         "agent command missing": (
             "outlast_agent.command",

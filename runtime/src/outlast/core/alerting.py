@@ -17,7 +17,7 @@ Left to others: what is wrong (whoever raises alerts), sending, and keeping the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -37,6 +37,7 @@ __all__ = [
     "Rules",
     "Urgency",
     "check",
+    "declared_only",
     "due",
     "follow",
     "hours",
@@ -123,6 +124,19 @@ class Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sent: tuple[float, ...] = ()
     silent: dict[str, float] = {}
     study: str = ""
+
+
+def declared_only(book: Book, declared: Mapping[str, Collection[str]]) -> Book:
+    """The book without what is of a kind that is declared by name, and is so no more: nobody can mend it, or find it mended.
+
+    ``declared``: the names by kind; of an alert's name what stands before its first space tells the kind.
+    """
+
+    def is_gone(alert: str) -> bool:
+        kind, _, name = alert.partition(" ")
+        return kind in declared and name not in declared[kind]
+
+    return msgspec.structs.replace(book, items={name: item for name, item in book.items.items() if not is_gone(name)})
 
 
 class Message(NamedTuple):

@@ -92,7 +92,7 @@ def _channels(status: Mapping[str, Any]) -> Iterator[_Sample]:
             yield f"outlast_channel_{what}_total", "", {"peer": peer}, channel[what]
         yield "outlast_channel_queued", "", {"peer": peer}, channel["queued"]
         yield "outlast_breaker_open", "", {"target": peer}, channel["breaker"] in _BREAKERS
-    for name, external in sorted(status.get("external", {}).items()):
+    for name, external in _told(status.get("external", {})):
         if "breaker" in external:
             yield "outlast_breaker_open", "", {"target": name}, external["breaker"] in _BREAKERS
     for peer, skew in sorted(status["skew_s"].items()):
@@ -107,7 +107,7 @@ def _programs(status: Mapping[str, Any]) -> Iterator[_Sample]:
         yield "outlast_service_up", "", {"service": name}, state in _UP
     for name, one in sorted(supervised.items()):
         yield "outlast_service_restarts_total", "", {"service": name}, one["restarts"]
-    for name, job in sorted(status.get("jobs", {}).items()):
+    for name, job in _told(status.get("jobs", {})):
         if last := job.get("last"):
             yield "outlast_job_ok", "", {"job": name}, last["verdict"] == "done"
             yield "outlast_job_last_end_time_seconds", "", {"job": name}, _moment(last["ended"])
@@ -133,6 +133,11 @@ def _observed(observer: Mapping[str, Any]) -> Iterator[_Sample]:
     ):
         if key in observer:
             yield name, "", {}, observer[key]
+
+
+def _told(part: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """What a part tells of each that it looks after; of one that failed there is a text instead."""
+    return sorted((name, one) for name, one in part.items() if isinstance(one, Mapping))
 
 
 def _moment(text: str) -> float:

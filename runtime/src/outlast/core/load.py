@@ -27,8 +27,8 @@ def in_short(status: Mapping[str, Any], figures: Mapping[str, float]) -> dict[st
         **{key: status[key] for key in ("node", "version", "pid", "since", "ready", "reasons", "mode")},
         "mode_reasons": status["mode_reasons"],
         "services": services,
-        "jobs": {name: one["state"] for name, one in status.get("jobs", {}).items()},
-        "external": {name: one["state"] for name, one in status.get("external", {}).items()},
+        "jobs": _states(status.get("jobs", {})),
+        "external": _states(status.get("external", {})),
         "channels": {peer: one["breaker"] for peer, one in channels.items()},
         "queue": {
             "tasks": status["tasks"]["open"],
@@ -40,6 +40,11 @@ def in_short(status: Mapping[str, Any], figures: Mapping[str, float]) -> dict[st
         "memory": {"rss_bytes": figures["rss_bytes"]},
         "disk_percent": status["disk_percent"],
     }
+
+
+def _states(part: Mapping[str, Any]) -> dict[str, str]:
+    """The state of each that a part looks after; of a part that failed there is a text instead."""
+    return {name: one["state"] for name, one in part.items() if isinstance(one, Mapping)}
 
 
 def stopped(told: Mapping[str, Any]) -> dict[str, Any]:

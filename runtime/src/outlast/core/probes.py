@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = [
     "ALIVE",
@@ -28,6 +28,7 @@ __all__ = [
     "State",
     "Then",
     "follows",
+    "idle",
     "is_down",
     "judge",
     "level_of",
@@ -105,6 +106,14 @@ def follows(now: Condition, rule: Rule) -> frozenset[Then]:
         return frozenset({rule.then})
     due: set[Then] = {"restart"} if now.failures and now.failures % rule.failures == 0 else set()
     return frozenset(due | ({"alert"} if now.restarts >= _HELPLESS else set()))
+
+
+def idle(service: Mapping[str, Any]) -> str:
+    """Why a service, as its supervisor tells of it, does not run and need not; empty where it is to run."""
+    state = service.get("state")
+    if state == "shed" or (state == "ended" and service.get("last_exit") == 0):
+        return f"{state}: {service.get('last_reason') or 'not started yet'}"
+    return ""
 
 
 def renewed(before: Condition) -> Condition:

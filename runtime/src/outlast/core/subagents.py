@@ -5,8 +5,6 @@ Left to others: the fields (settings), what is asked for with each order (work.s
 
 from __future__ import annotations
 
-import os.path
-
 from outlast.core.record import one_line
 from outlast.errors import ConfigError
 from outlast.quantity import duration
@@ -20,7 +18,7 @@ def check(config: Config) -> None:
     if duration(config.subagents.timeout) > duration("7d"):
         raise ConfigError("subagents.timeout", "longer than a week", "make it 7d or less")
     for path in config.subagents.readable:
-        if not os.path.isabs(path) or not path.isprintable():
+        if not path.startswith("/") or not path.isprintable():
             raise ConfigError(
                 "subagents.readable", f"{one_line(path, 60)!r} is not an absolute path", "begin it with /"
             )

@@ -13,13 +13,17 @@ Left to others: time and randomness, which are passed in (``now`` is a monotonic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from outlast.core.backoff import delay
 
-__all__ = ["Policy", "Restart", "State", "Supervised", "asked", "begun", "due_in", "ended", "has_lasted", "shed"]
+# fmt: off
+__all__ = [
+    "Policy", "Restart", "State", "Supervised", "asked", "begun", "due_in", "ended", "has_lasted", "shed", "stop_at_latest",
+]
+# fmt: on
 
 Restart = Literal["always", "on-failure", "never"]
 State = Literal["waiting", "running", "resting", "shed", "ended"]
@@ -101,3 +105,15 @@ def has_lasted(one: Supervised, policy: Policy, now: float) -> bool:
 
 def _recent(one: Supervised, policy: Policy, now: float) -> tuple[float, ...]:
     return tuple(moment for moment in one.restarts if moment > now - policy.within)
+
+
+def stop_at_latest(graces: Sequence[float], budget: float) -> list[float]:
+    """When each of several that are stopped one after the other is to be asked at the latest, in seconds from the beginning.
+
+    Each has its grace (seconds) within ``budget`` then, where that is no less than the longest, and none is asked before those
+    ahead of it.
+    """
+    latest: list[float] = []
+    for grace in reversed(graces):
+        latest.append(max(0.0, min([budget - grace, *latest])))
+    return latest[::-1]

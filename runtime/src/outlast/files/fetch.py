@@ -25,6 +25,7 @@ from typing import IO, TypeVar, cast
 
 import msgspec
 
+from outlast.core.plainjson import from_json
 from outlast.core.record import one_line
 from outlast.errors import BadInput, FilesError, PeerError
 from outlast.files.receive import receive
@@ -105,8 +106,8 @@ def _compare(target: Path, manifest: Manifest, peer: str) -> None:
     """Is what lies here what the peer has? Raises FilesError."""
     mend = f"both are kept as they are: move {target} away to have {peer}'s"
     try:
-        ours = msgspec.json.decode((target / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        ours = from_json((target / MANIFEST).read_bytes(), Manifest)
+    except (OSError, ValueError):
         raise FilesError(f"{manifest.unit}: another one without a manifest is here; {mend}") from None
     if ours != manifest:
         raise FilesError(f"{manifest.unit}: another one is here; {mend}")

@@ -43,19 +43,22 @@ async def request(
     connect_s: float,
     total_s: float,
     response_bytes: int = 1 << 20,
+    until_close: bool = False,
     pinned: Pinned | None = None,
 ) -> Response:
     """Ask ``endpoint`` (``http://host:port``, ``http://[v6]:port`` or ``unix:/path``) and return its whole answer.
 
     With ``https://`` ``pinned`` says which certificates may be shown there; it is for nothing else.
     ``connect_s`` limits the connecting alone, ``total_s`` the whole call, both in seconds; ``response_bytes`` limits
-    the answer's body. Any final status is an answer, not an error. Raises PeerError or HttpError.
+    the answer's body; ``until_close`` takes one that ends with its connection, of which nobody can say that it is whole: not
+    for peers. Any final status is an answer, not an error. Raises PeerError or HttpError.
     """
     host, port, socket_path, tls = _parse(endpoint)
     if tls != (pinned is not None):
         raise PeerError("the endpoint is https:// without a pinned certificate, or has one without TLS")
     payload = render_request(method, _host_header(host, port), path, headers or {}, body)
-    reader = ResponseReader(response_bytes, _HEADER_BYTES, _HEADER_COUNT, head=method == "HEAD")
+    head = method == "HEAD"
+    reader = ResponseReader(response_bytes, _HEADER_BYTES, _HEADER_COUNT, head=head, until_close=until_close)
     try:
         async with asyncio.timeout(total_s):
             exchange = await _connect(endpoint, host, port, socket_path, reader, connect_s, pinned)
@@ -100,6 +103,10 @@ class _Exchange(asyncio.Protocol):
             self._answer.set_result(self._reader.response)
 
     def connection_lost(self, error: Exception | None) -> None:
+        if error is None and not self._answer.done():
+            self._reader.end()
+            if self._reader.response is not None:
+                self._answer.set_result(self._reader.response)
         if not self._answer.done():
             when = "in the middle of its answer" if self._reader.begun else "without an answer"
             self._answer.set_exception(UnreachableError(f"{self._endpoint} closed the connection {when}"))

@@ -79,6 +79,7 @@ class Dashboard:
         self._state = "starting" if self._config.dashboard.enabled else "off"
         # What was shown last, the mark that it is known by, and when it was read, in monotonic seconds.
         self._shown: tuple[str, dict[str, Any], float] | None = None
+        self._looking = asyncio.Lock()
 
     async def run(self) -> None:
         """Serve for ever, until cancelled."""
@@ -91,6 +92,8 @@ class Dashboard:
             if self._showing:
                 self._showing.close()
             await self._server.close(_GRACE_S)
+            # One that was closed serves no more; should this run again, another does.
+            self._server = HttpServer(self._answer, _LIMITS, on_error=self._broke)
 
     def orders(self) -> dict[str, Order]:
         """How the peers are, by their own word."""
@@ -174,9 +177,9 @@ class Dashboard:
             self._files[name] = (resources.files("outlast") / "page" / name).read_bytes()
         return self._files[name]
 
-    def _whole(self) -> Response:
+    async def _whole(self) -> Response:
         try:
-            return _json(200, self._dated(*self._look()))
+            return _json(200, self._dated(*await self._look()))
         except OutlastError as error:
             return _json(503, {"error": str(error)})
 
@@ -187,7 +190,7 @@ class Dashboard:
         deadline = loop.time() + seconds
         while True:
             try:
-                mark, shown = self._look()
+                mark, shown = await self._look()
             except OutlastError as error:
                 return _json(503, {"error": str(error)})
             left = deadline - loop.time()
@@ -197,18 +200,19 @@ class Dashboard:
                 return _json(200, self._dated(mark, {}))
             await asyncio.sleep(min(_LOOK_S, left))
 
-    def _look(self) -> tuple[str, dict[str, Any]]:
+    async def _look(self) -> tuple[str, dict[str, Any]]:
         """What is shown now, and its mark; read at most once in ``_LOOK_S``, however many look. Raises DurabilityError."""
-        now = self._around.clock.monotonic()
-        if self._shown is None or now - self._shown[2] >= _LOOK_S:
-            if self._showing is None:
-                from outlast.work.showing import Showing
+        async with self._looking:
+            now = self._around.clock.monotonic()
+            if self._shown is None or now - self._shown[2] >= _LOOK_S:
+                if self._showing is None:
+                    from outlast.work.showing import Showing
 
-                self._showing = Showing(self._around, self._neighbours)
-            self._neighbours.look()
-            document = self._showing.document()
-            self._shown = (hashlib.blake2s(to_json(document), digest_size=12).hexdigest(), document, now)
-        return self._shown[0], self._shown[1]
+                    self._showing = Showing(self._around, self._neighbours)
+                self._neighbours.look()
+                document = await self._showing.document()
+                self._shown = (hashlib.blake2s(to_json(document), digest_size=12).hexdigest(), document, now)
+            return self._shown[0], self._shown[1]
 
     def _dated(self, mark: str, document: dict[str, Any]) -> dict[str, Any]:
         """With the moments that change while nothing else does: now, and when each peer last told."""

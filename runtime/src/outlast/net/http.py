@@ -259,12 +259,17 @@ class RequestReader(_MessageReader):
 class ResponseReader(_MessageReader):
     """Reads the one response to a request; it is in ``response`` once it is complete.
 
-    Repeated headers are joined with a comma, as HTTP allows. ``head`` says that the request was a HEAD.
+    Repeated headers are joined with a comma, as HTTP allows. ``head`` says that the request was a HEAD; ``until_close``: an
+    answer that says nothing of its length is taken; it ends with its connection (RFC 9112, section 6.3): see ``end``.
     """
 
-    def __init__(self, body_bytes: int, header_bytes: int, header_count: int, *, head: bool) -> None:
+    def __init__(
+        self, body_bytes: int, header_bytes: int, header_count: int, *, head: bool, until_close: bool = False
+    ) -> None:
         super().__init__(body_bytes, header_bytes, header_count)
         self._expects_no_body = head
+        self._until_close = until_close
+        self._endless = False
         self._failure: str | None = None
         self.response: Response | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -279,6 +284,11 @@ class ResponseReader(_MessageReader):
                 raise HttpError(self._failure or "the answer is not HTTP/1.1") from None
         if self.response is None and self._framing > self._header_bytes:
             raise HttpError(f"the answer's headers are larger than {self._header_bytes} bytes")
+
+    def end(self) -> None:
+        """The sender closed the connection in order: that may have been the end of its answer."""
+        if self.response is None and self._endless:
+            self.response = Response(self._parser.get_status_code(), bytes(self._body), self._headers)
 
     def release(self) -> None:
         """Undo the reference cycle with the parser. Nothing can be read afterwards."""
@@ -309,7 +319,8 @@ class ResponseReader(_MessageReader):
             self.response = Response(status, b"", self._headers)
             return
         length, chunked = self._headers.get("content-length"), "transfer-encoding" in self._headers
-        if length is None and not chunked:
+        self._endless = length is None and not chunked
+        if self._endless and not self._until_close:
             raise self._fail("the answer does not say how long it is")
         if length is not None and _DIGITS.fullmatch(length) and int(length) > self._body_bytes:
             raise self._fail(f"the answer is larger than {self._body_bytes} bytes")

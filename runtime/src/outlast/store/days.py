@@ -23,6 +23,7 @@ from typing import NamedTuple
 import msgspec
 
 from outlast.core.days import Look, Seen, digest, is_edited, missing, survey
+from outlast.core.plainjson import from_json
 from outlast.core.record import Damaged, Record, parse_day, parse_line
 from outlast.errors import DurabilityError
 from outlast.store import durable
@@ -241,8 +242,8 @@ class Days:
 
     def _read_cache(self, path: Path) -> dict[str, Seen]:
         try:
-            cache = msgspec.json.decode(path.read_bytes(), type=_Cache)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            cache = from_json(path.read_bytes(), _Cache)
+        except (OSError, ValueError):
             return {}
         return cache.files if cache.agent == self._agent else {}
 

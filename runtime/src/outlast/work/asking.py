@@ -37,8 +37,15 @@ async def ask_http(probe: Probe, timeout: float) -> Answer:
         return Answer(False, "not a URL that is asked here")
     began = time.monotonic()
     try:
+        # Many a small server closes the connection and says no length (HTTP/1.0).
         response = await client.request(
-            parts[0], "GET", parts[1], connect_s=timeout, total_s=timeout, response_bytes=_ANSWER_BYTES
+            parts[0],
+            "GET",
+            parts[1],
+            connect_s=timeout,
+            total_s=timeout,
+            response_bytes=_ANSWER_BYTES,
+            until_close=True,
         )
     except PeerError as error:
         return Answer(False, one_line(str(error)), up=False)

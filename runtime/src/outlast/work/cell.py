@@ -29,11 +29,12 @@ from outlast.quantity import readable as in_units
 from outlast.settings import Config
 from outlast.store import durable
 from outlast.work.guard import Guard
-from outlast.work.harvest import holds_more
+from outlast.work.harvest import measure
+from outlast.work.leavings import Leavings
 from outlast.work.output import Output
 from outlast.work.process import Process, Program
 from outlast.work.sandbox import Limits
-from outlast.work.spawned import Ticket, remove
+from outlast.work.spawned import Ticket
 from outlast.work.spawning import search_path
 from outlast.work.usage import usage_of
 
@@ -50,7 +51,8 @@ _SIGNALS = {signal.SIGXCPU: "used more CPU time than it may", signal.SIGXFSZ: "w
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a whole run may use: seconds until it is ended, of silence and of CPU; bytes of memory and disk; processes."""
+    """What a whole run may use: seconds until it is ended, of silence and of CPU; bytes of memory and disk; processes; files
+    and folders."""
 
     timeout_s: float
     heartbeat_s: float
@@ -58,6 +60,7 @@ class Bounds:
     memory_bytes: int
     disk_bytes: int
     processes: int
+    files: int
 
     def each(self, file_bytes: int, *, own_processes: bool) -> Limits:
         """What one process of it may use. ``own_processes``: the kernel counts those of this run alone; else only we do."""
@@ -84,10 +87,10 @@ class Folder:
         self.token = self.papers / "token"
         self.output = self.path / "output.log"
 
-    def clear(self, trash: Path, stamp: str) -> None:
-        """Remove what an earlier run left to be written to. Raises DurabilityError."""
+    def clear(self, leavings: Leavings, trash: Path, stamp: str) -> None:
+        """Take away what an earlier run left to be written to. Raises DurabilityError."""
         for folder in (self.work, self.temporary, self.papers):
-            remove(folder)
+            leavings.put(folder)
             if os.path.lexists(folder):
                 durable.set_aside(folder, trash, stamp)
 
@@ -198,9 +201,14 @@ async def _watch(process: Process, folder: Folder, output: Heard, bounds: Bounds
                 return f"used more than {in_units(bounds.memory_bytes)} of memory, so it was ended"
             if found.processes > bounds.processes:
                 return f"had more than {bounds.processes} processes, so it was ended"
+            if found.disk_bytes > bounds.disk_bytes:
+                return f"holds more than {in_units(bounds.disk_bytes)} in files that it deleted, so it was ended"
             for place in (folder.work, folder.temporary):
-                if await asyncio.to_thread(holds_more, place, bounds.disk_bytes):
+                written, files = await asyncio.to_thread(measure, place, bounds.disk_bytes, bounds.files)
+                if written > bounds.disk_bytes:
                     return f"wrote more than {in_units(bounds.disk_bytes)} in {place.name}/, so it was ended"
+                if files > bounds.files:
+                    return f"made more than {bounds.files} files and folders in {place.name}/, so it was ended"
             pause = max(_LOOK_S, 20 * (time.monotonic() - looked))  # at most 5 % of a core
     finally:
         gone.cancel()

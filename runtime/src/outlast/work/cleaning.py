@@ -16,8 +16,8 @@ up (work.backups), when (health).
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,6 +36,7 @@ from outlast.store import disk, durable
 from outlast.store.events import EventLog
 from outlast.store.memory import Memory
 from outlast.work import ballast
+from outlast.work.trees import remove
 
 __all__ = ["Cleaner", "Done", "Report", "Waiting"]
 
@@ -325,10 +326,8 @@ class Cleaner:
 
 
 def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    if not remove(path):
+        raise OSError(errno.ENOTEMPTY, "not all of it could be deleted")
     durable.fsync_dir(path.parent)
 
 

@@ -1,7 +1,7 @@
 """The probes that node.yml declares and those that every node has, and what cannot be meant.
 
-Rules kept here: a probe asks in exactly one way, and what belongs to another way is refused; restarting needs a service; two
-subjects never have one name.
+Rules kept here: a probe asks in exactly one way, and what belongs to another way is refused; restarting needs a service; no
+probe sheds the service that it asks; two subjects never have one name.
 
 Left to others: the fields (settings), asking and judging (work.asking, core.probes). Imported with the configuration: nothing
 heavy here.
@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from outlast.core.modes import pace
 from outlast.core.probes import ALIVE, PROGRESS, QUALITY, RESPONDING, Rule
 from outlast.errors import ConfigError
 from outlast.quantity import duration
@@ -48,8 +49,13 @@ class Declared:
 
     @property
     def label(self) -> str:
-        """What it is called in events, causes and alerts."""
+        """What it is called in events."""
         return self.subject if self.name == self.subject else f"{self.subject} {self.name}"
+
+    @property
+    def key(self) -> str:
+        """What its cause and its alert are called."""
+        return f"probe {self.label}"
 
 
 def declared(config: Config) -> list[Declared]:
@@ -115,7 +121,11 @@ def check(config: Config) -> None:
         if service == NODE and settings.probes:
             raise ConfigError(f"services.{NODE}.probes", "that name stands for the node itself", "rename the service")
         for name, probe in settings.probes.items():
-            _check(f"services.{service}.probes.{name}", probe)
+            path = f"services.{service}.probes.{name}"
+            _check(path, probe)
+            if probe.then == "degrade" and pace("degraded", settings.priority) == 0:
+                wrong = f"{settings.priority} is off in mode degraded, so that the service would go by its own probe"
+                raise ConfigError(f"{path}.then", wrong, "write restart or alert, or give the service another priority")
     for name, probe in config.probes.items():
         path = f"probes.{name}"
         if name in config.services:

@@ -131,7 +131,7 @@ class Externals:
         if was == "closed":
             self._around.events.emit("external.opened", name=service.name, detail=error)
         again = f"it is asked again every {service.settings.cooldown}"
-        mend = f"see whether it is down, or moved (external.{service.name}.url in node.yml)"
+        mend = f"see whether it is down, or moved (outlast_external.{service.name}.url in the inventory)"
         text = f"{service.name}, which work here depends on, fails: {error}; {again}; mend: {mend}"
         self._around.alerts.found(service.cause, "soon", text)
 

@@ -15,6 +15,7 @@ import msgspec
 
 from outlast.clock import iso
 from outlast.core.features import Feature, after_failure
+from outlast.core.plainjson import from_json
 from outlast.core.record import one_line
 from outlast.errors import BadInput
 from outlast.store import durable, regular
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["FEATURES", "Features"]
 
 FEATURES = {"subagents": "sub-agents that this node starts"}
-_CHECKS = 2
 
 
 class _Named(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,10 +45,12 @@ class Features:
         self._around = around
         self._path = around.home.features
         try:
-            self._known = msgspec.json.decode(regular.read(self._path), type=dict[str, Feature])
+            self._known = from_json(regular.read(self._path), dict[str, Feature])
         except FileNotFoundError:
             self._known = {}
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, ValueError) as error:
+            # It stays where it is until a person decides: set aside, the next start would take everything for on.
+            around.events.emit("features.unreadable", error=str(error))
             why = f"var/{self._path.name} cannot be read, so nobody knows whether it was off"
             self._known = {name: Feature(off=True, why=why) for name in FEATURES}
         for name in self._known:
@@ -109,8 +111,7 @@ class Features:
             self._around.alerts.found(alert, "now", text)
         else:
             # A person said so: there is nothing to wait and see.
-            for _ in range(_CHECKS):
-                self._around.alerts.gone(alert)
+            self._around.alerts.over(alert)
 
 
 def _known(name: str) -> str:

@@ -3,7 +3,7 @@
 Rules kept here:
 
 * Each end of a process is noticed at once (SIGCHLD), whatever else waits for others of ours; what is left of its group has
-  been killed by then, and whoever left the group is killed by the mark.
+  been killed by then, and whoever left the group is killed by the mark, or as an orphan (work.descent).
 * A shell of some hundred kilobytes knows every group; when the runtime is gone, however it went, it kills them all, and all
   that carries a mark of that runtime. A guard that is killed itself is started anew.
 * A node that starts nothing has no guard.
@@ -23,6 +23,7 @@ import time
 from typing import Protocol
 from weakref import WeakSet
 
+from outlast.work.descent import Orphans
 from outlast.work.marks import RUN, kill_marked
 
 __all__ = ["Guard", "Guarded"]
@@ -108,6 +109,8 @@ class Guard:
         self._began = 0.0
         self._strays: set[str] = set()
         self._sweeping: asyncio.Task[None] | None = None
+        self._orphans = Orphans()
+        self._again: asyncio.TimerHandle | None = None
         _GUARDS.add(self)
 
     @property
@@ -123,6 +126,7 @@ class Guard:
     def prepare(self) -> None:
         """Be there before anything is started. Raises OSError."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, _child_ended)
+        self._orphans.adopt()
         if self._shell is None:
             self._begin()
 
@@ -142,6 +146,13 @@ class Guard:
             self._sweeping = asyncio.get_running_loop().create_task(self._kill_strays())
         if self._shell is not None and self._shell.poll() is not None:
             self._begin_again()
+        shell = {self._shell.pid} if self._shell else set()
+        if (wait := self._orphans.reap({*self._guarded, *shell})) and self._again is None:
+            self._again = asyncio.get_running_loop().call_later(wait, self._look_again)
+
+    def _look_again(self) -> None:
+        self._again = None
+        self.look()
 
     async def swept(self) -> None:
         """Wait until no stray is left of those that are gone."""
@@ -155,8 +166,12 @@ class Guard:
             await asyncio.sleep(_SOON_S)
             runs, self._strays = frozenset(self._strays), set()
             deadline = time.monotonic() + _KILL_S
-            while await asyncio.to_thread(_kill_runs, runs) and time.monotonic() < deadline:
+            while (await asyncio.to_thread(_kill_runs, runs) or self._end_orphans()) and time.monotonic() < deadline:
                 await asyncio.sleep(0.01)
+
+    def _end_orphans(self) -> bool:
+        shell = {self._shell.pid} if self._shell else set()
+        return self._orphans.end(self._guarded, shell)
 
     def _begin(self) -> None:
         """Start the shell, and tell it of all that runs. Raises OSError."""

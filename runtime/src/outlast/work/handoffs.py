@@ -20,6 +20,7 @@ import msgspec
 
 from outlast.clock import Clock
 from outlast.core.ids import age, message_id, span_of, trace_of
+from outlast.core.plainjson import from_json
 from outlast.core.record import one_line
 from outlast.core.recovery import Handoff, plan_handoff
 from outlast.core.state import Unit, Verdict, intent_phrase, is_whole
@@ -143,8 +144,8 @@ class Handoffs:
     def _kept(self, unit: str, state: Unit) -> _Kept | None:
         """All that was to be handed over; None where that is not known any more."""
         try:
-            return msgspec.json.decode(self._path(unit).read_bytes(), type=_Kept)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return from_json(self._path(unit).read_bytes(), _Kept)
+        except (OSError, ValueError):
             return _Kept(state.peer, state.what, trace_of(unit)) if is_whole(state.what) else None
 
     def _was_lost_since(self, state: Unit) -> bool:

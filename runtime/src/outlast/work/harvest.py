@@ -12,8 +12,10 @@ Left to others: ending the agent first (work.runner), and moving the artifact to
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,8 +23,9 @@ from outlast.core.record import one_line
 from outlast.errors import AgentError, DurabilityError
 from outlast.messages import ArtifactFile
 from outlast.store.durable import fsync_dir, fsync_file, is_disks
+from outlast.work.trees import through
 
-__all__ = ["RESERVED", "harvest", "holds_more"]
+__all__ = ["RESERVED", "harvest", "holds_more", "measure"]
 
 RESERVED = ".outlast.json"
 """The one name at the top of an artifact that is Outlast's."""
@@ -55,21 +58,31 @@ async def harvest(work: Path, most_bytes: int, most_files: int) -> tuple[Artifac
 
 def holds_more(folder: Path, most_bytes: int) -> bool:
     """Whether the files below ``folder`` are more than ``most_bytes`` together. What vanishes meanwhile is not counted."""
-    total = 0
-    pending = [os.fspath(folder)]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
+    return measure(folder, most_bytes)[0] > most_bytes
+
+
+def measure(folder: Path, most_bytes: int, most_files: int = sys.maxsize) -> tuple[int, int]:
+    """Bytes of the files below ``folder``, and how many files and folders; counted until either is more than this."""
+    total = files = 0
+
+    def enter(here: int) -> list[str] | None:
+        nonlocal total, files
+        inside: list[str] = []
+        with contextlib.suppress(OSError), os.scandir(here) as entries:
+            for entry in entries:
+                files += 1
+                with contextlib.suppress(OSError):
                     if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
+                        inside.append(entry.name)
                     else:
                         total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-        if total > most_bytes:
-            return True
-    return False
+                if total > most_bytes or files > most_files:
+                    return None
+        return inside
+
+    with contextlib.suppress(OSError):
+        through(folder, enter)
+    return total, files
 
 
 def _survey(work: Path, most_bytes: int, most_files: int) -> tuple[dict[str, os.stat_result], list[Path]]:

@@ -8,17 +8,16 @@ Left to others: what is due (core.schedule), and running it (work.jobs).
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
-from outlast.clock import Clock, stamp
-from outlast.errors import DurabilityError
+from outlast.clock import Clock
 from outlast.home import Home
-from outlast.store import durable, regular
+from outlast.store import durable
 from outlast.store.events import EventLog
+from outlast.store.kept import read_kept
 
 __all__ = ["Entry", "Run", "Verdict", "read", "write"]
 
@@ -27,7 +26,10 @@ _VERSION = 1
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One run: ``id`` names it and its trace; ``by``: the clock or a person; moments are ISO 8601, UTC, empty until known."""
+    """One run: ``id`` names it and its trace; ``by``: the clock or a person; moments are ISO 8601, UTC, empty until known.
+
+    ``detail``: why it is not done; ``said``: the last line that a failed one printed, which only this machine is told.
+    """
 
     id: str
     by: Literal["clock", "person"]
@@ -37,6 +39,7 @@ class Run(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     seconds: float = 0.0
     detail: str = ""
+    said: str = ""
 
 
 class Entry(msgspec.Struct):
@@ -64,17 +67,8 @@ class _Book(msgspec.Struct):
 
 def read(home: Home, events: EventLog, clock: Clock) -> dict[str, Entry]:
     """What is known of the jobs; nothing where that is of no use."""
-    try:
-        return msgspec.json.decode(regular.read(home.jobs), type=_Book).jobs
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.MsgspecError) as error:
-        aside = ""
-        # On a disk that takes nothing it stays where it is.
-        with contextlib.suppress(DurabilityError):
-            aside = durable.set_aside(home.jobs, home.trash, stamp(clock.time())).name
-        events.emit("jobs.forgotten", error=str(error), aside=aside)
-        return {}
+    book = read_kept(home.jobs, _Book, home.trash, events, clock, "jobs.forgotten")
+    return book.jobs if book else {}
 
 
 def write(home: Home, jobs: Mapping[str, Entry]) -> None:

@@ -30,7 +30,10 @@ _SAID_BYTES = 16 << 10
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``code``: exit code, negative for a signal; ``wrong``: why it is a failure; ``said``: the last line that it printed."""
+    """``code``: exit code, negative for a signal; ``wrong``: why it is a failure; ``said``: the last line of one that failed.
+
+    What one that did its work printed is in its log, and nowhere else.
+    """
 
     code: int
     wrong: str
@@ -76,21 +79,20 @@ async def run_job(name: str, settings: Job, home: Home, guard: Guard, clock: Clo
             hung = True
         finally:
             code = await process.end()
-        said = output.last_line()
         if hung:
             mend = f"mend it, or raise jobs.{name}.timeout"
-            return Outcome(code, f"hung: not done after {settings.timeout}, so it was ended; {mend}", said)
-        return Outcome(code, _wrong(code, said), said)
+            return Outcome(code, f"hung: not done after {settings.timeout}, so it was ended; {mend}", "")
+        return Outcome(code, _wrong(code), output.last_line() if code else "")
     finally:
         output.close()
 
 
-def _wrong(code: int, said: str) -> str:
+def _wrong(code: int) -> str:
     """Why an exit code is a failure; empty where it is none."""
     if code == 0:
         return ""
     if code > 0:
-        return f"exit {code}: {said or 'it printed nothing'}"
+        return f"exit {code}"
     number = -code
     named = signal.Signals(number).name if number in set(signal.Signals) else "signal"
     hint = "; the kernel does that when memory runs out" if number == signal.SIGKILL else ""

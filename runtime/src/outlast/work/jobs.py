@@ -6,6 +6,7 @@ Rules kept here:
 * a run is on the disk before its program starts, so that no restart runs a cycle twice; one whose runtime was killed is told
   as in doubt, and not run again;
 * a person's order runs a job at once, in any mode, whoever's it is; but never while it runs already;
+* what a job that did its work printed is in its log alone; the last line of one that failed is told on this machine only;
 * an idle node writes nothing, and looks at its clock twice a minute, so that one that slept notices.
 
 Left to others: reading the schedules (work.timetable), the record (work.jobbook), the program (work.jobrun), and showing it
@@ -171,8 +172,9 @@ class Jobs:
     def _settle(self, job: _Job) -> None:
         """Whose job is it now? And a defect in its last run is one of this part."""
         if job.task is not None and job.task.done():
-            job.task.result()
-            job.task = None
+            over, job.task = job.task, None
+            if not over.cancelled():
+                over.result()
         if self._is_own(job.settings) or not job.settings.takeover:
             return
         owner = job.settings.owner
@@ -213,15 +215,17 @@ class Jobs:
         around = self._around
         began = around.clock.monotonic()
         verdict: Verdict = "in doubt"
-        code, detail = None, "the node was stopped while it ran"
+        code, detail, said = None, "the node was stopped while it ran", ""
         try:
             outcome = await run_job(job.name, job.settings, around.home, around.guard, around.clock)
             verdict = "failed" if outcome.wrong else "done"
-            code, detail = outcome.code, outcome.wrong or outcome.said
+            code, detail, said = outcome.code, outcome.wrong, outcome.said
         except AgentError as error:
             verdict, detail = "failed", str(error)
         finally:
-            self._end(job, run, verdict, code, detail, around.clock.monotonic() - began)
+            self._end(
+                job, msgspec.structs.replace(run, said=said), verdict, code, detail, around.clock.monotonic() - began
+            )
 
     def _end(self, job: _Job, run: Run, verdict: Verdict, code: int | None, detail: str, seconds: float) -> None:
         entry, ended = job.entry, iso(self._around.clock.time())
@@ -230,10 +234,11 @@ class Jobs:
         )
         entry.failures = 0 if verdict == "done" else entry.failures + (verdict == "failed")
         self._keep()
-        told = {"verdict": verdict, "exit_code": code, "detail": detail, "seconds": round(seconds, 3)}
-        self._emit("job.ended", job, run, **told)
+        why = f"{detail}: {run.said}" if run.said else detail
+        self._emit("job.ended", job, run, verdict=verdict, exit_code=code, detail=why, seconds=round(seconds, 3))
         if verdict == "done":
-            self._around.alerts.gone(f"job {job.name}")
+            # A run that did its work is no check that may be wrong.
+            self._around.alerts.over(f"job {job.name}")
         self._tell_failures(job)
         job.over.set()
 
@@ -242,6 +247,7 @@ class Jobs:
         if entry.last is not None and entry.failures >= job.settings.failures:
             again = "once" if entry.failures == 1 else f"{entry.failures} times in a row"
             mend = f"outlast logs {job.name}, then: outlast run {job.name}"
+            # Alerts leave this machine, to peers and to who is told: without what a program printed, which may be anything.
             text = f"the job {job.name} failed {again}: {entry.last.detail}; mend: {mend}"
             self._around.alerts.found(f"job {job.name}", "soon", text)
 
@@ -285,7 +291,7 @@ class Jobs:
 
     def _known(self, name: str) -> _Job:
         if name not in self._jobs:
-            mend = did_you_mean(name, self._jobs, "declare it under jobs in node.yml")
+            mend = did_you_mean(name, self._jobs, "declare it in the inventory, under outlast_jobs")
             raise BadInput("JOB", f"{self._around.config.node} has no job {name}", mend)
         return self._jobs[name]
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-__all__ = ["RUN", "WORK", "end_leftovers", "group_lives", "kill_marked", "pids"]
+__all__ = ["RUN", "WORK", "end_leftovers", "group_lives", "is_marked", "kill_marked", "pids"]
 
 WORK, RUN = "OUTLAST_WORK", "OUTLAST_RUN"
 _KILL_S = 5.0
@@ -76,6 +76,14 @@ else:
         except psutil.Error as error:
             raise ProcessLookupError(str(error)) from error
         return environment.get(WORK, ""), environment.get(RUN, "")
+
+
+def is_marked(pid: int) -> bool | None:
+    """Does a process carry a mark, whosever? None where that cannot be known."""
+    try:
+        return any(_marks(pid))
+    except OSError:
+        return None
 
 
 def kill_marked(is_meant: Callable[[str, str], bool], older: Iterable[int] = ()) -> set[int]:

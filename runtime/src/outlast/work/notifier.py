@@ -25,6 +25,7 @@ from outlast.control import Order
 from outlast.core import alerting
 from outlast.core.alerting import Book, Item, Message, Urgency
 from outlast.core.backoff import delay
+from outlast.core.plainjson import from_json
 from outlast.core.record import one_line
 from outlast.errors import BadInput, DurabilityError, KeyFileError
 from outlast.home import Home
@@ -32,6 +33,7 @@ from outlast.quantity import duration
 from outlast.settings import Config
 from outlast.store import durable, regular
 from outlast.store.events import EventLog
+from outlast.store.kept import read_kept
 from outlast.work.posting import Posted, post, read_urls
 
 __all__ = ["Notifier", "read_book", "told_of", "try_out"]
@@ -52,10 +54,10 @@ class _Known(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_book(home: Home) -> Book:
-    """What was kept; empty where there is nothing that can be read: then what still holds is told again, and no more."""
+    """What is kept, only looked at; empty where there is nothing that can be read."""
     try:
-        return msgspec.json.decode(regular.read(home.unsent_alerts), type=Book)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return from_json(regular.read(home.unsent_alerts), Book)
+    except (OSError, ValueError):
         return Book()
 
 
@@ -87,9 +89,11 @@ class Notifier:
         settles_s: float = _SETTLES_S,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """Read what was kept."""
-        self.book = read_book(home)
-        self._kept = self.book
+        """Read what was kept; where that cannot be read, what still holds is told again, and no more."""
+        kept = read_kept(home.unsent_alerts, Book, home.trash, events, clock, "alerts.forgotten")
+        self._kept = kept or Book()
+        by_name = {"service": set(config.services), "job": set(config.jobs), "external": set(config.external)}
+        self.book = alerting.declared_only(self._kept, by_name)
         self._node = config.node
         self._look_s = duration(config.health.interval)
         self._home = home

@@ -60,10 +60,10 @@ async def post(urls: Sequence[str], title: str, body: str, kind: str, patience_s
         return []
     order = {"urls": list(urls), "title": title, "body": body, "kind": kind, "seconds": patience_s}
     try:
-        # -P: what lies in a working directory is no library of ours.
+        # -P: what lies in a working directory is no library of ours. A group, and no session: see work.descent.
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "outlast.work.send_alert"),
-            stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True,
+            stdin=PIPE, stdout=PIPE, stderr=DEVNULL, process_group=0,
         )  # fmt: skip
     except OSError as error:
         return _all({}, len(urls), f"it could not be tried: {error.strerror or error}")

@@ -29,6 +29,7 @@ from outlast.core.probes import (
     Seen,
     Then,
     follows,
+    idle,
     judge,
     level_of,
     next_ask,
@@ -160,6 +161,12 @@ class Probes:
         for watch in self._watches:
             if watch.one.service in anew and watch.one.way != "process":
                 watch.condition = renewed(watch.condition)
+            if why := idle(self._supervised.get(watch.one.service, {})):
+                # Here, and not when it is asked: what is shed may never be asked. Nothing follows from what is not to run.
+                watch.condition = Condition(text=why)
+                self._around.causes.pop(watch.one.key, None)
+                if self._around.alerts.holds(watch.one.key):
+                    self._around.alerts.over(watch.one.key)
 
     def _ask_when_paced(self, watch: _Watch, now: float) -> None:
         pace = 1 if watch.one.way == "process" else self._around.pace(watch.one.priority)
@@ -170,7 +177,7 @@ class Probes:
     def _ask(self, watch: _Watch) -> None:
         """Ask now, unless it is being asked."""
         one = watch.one
-        if watch.asking is not None:
+        if watch.asking is not None and not watch.asking.done():
             return
         if one.service and not self._runs(watch, self._supervised.get(one.service, {})):
             return
@@ -186,9 +193,9 @@ class Probes:
         """Is there a process to be asked? Where there is none, or that was the question, it is answered here."""
         state, last = str(service.get("state", "gone")), service.get("last_reason") or "not started yet"
         runs = state == _RUNNING
-        if state == "shed" or (state == "ended" and service.get("last_exit") == 0):
-            watch.condition = Condition(text=f"{state}: {last}")
-        elif watch.one.way == "process":
+        if idle(service):
+            return False
+        if watch.one.way == "process":
             self._take(watch, Answer(runs, f"pid {service['pid']}" if runs else f"{state}: {last}", up=runs))
         elif not runs:
             # Its supervisor is at it, and tells a person where that does not help.
@@ -235,7 +242,7 @@ class Probes:
 
     def _do(self, watch: _Watch, answer: Answer, due: frozenset[Then]) -> None:
         one, around = watch.one, self._around
-        key, words = f"probe {one.label}", f"{one.label} ({LEVELS[one.rule.level]}) fails: {answer.text}"
+        key, words = one.key, f"{one.label} ({LEVELS[one.rule.level]}) fails: {answer.text}"
         if "degrade" in due:
             around.causes.setdefault(key, words)
         elif watch.condition.ok is not False:

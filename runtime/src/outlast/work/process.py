@@ -7,7 +7,7 @@ Rules kept here:
 * ``wait`` returns as soon as its leader is gone, whoever holds its pipes; the rest of its group has been killed by then, and
   who left the group is killed a moment later.
 * ``stop`` and ``end`` ask first (the stop signal, to the whole group, also where it hangs by SIGSTOP), wait for the grace, and
-  then insist.
+  then insist; all that descended from it when it was asked goes with it (work.descent).
 * One that prints more than its output's limit in a second waits: it cannot make the node busy.
 
 Left to others: what happens when the runtime itself is killed (work.guard), and whether a program is started again.
@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast.errors import AgentError
+from outlast.work import descent
 from outlast.work.guard import Guard
 from outlast.work.marks import RUN, WORK, group_lives
 from outlast.work.output import Output
@@ -70,6 +71,7 @@ class Process:
         self._told: Callable[[], None] | None = None
         self._output: Output | None = None
         self._pipe = -1
+        self._family: dict[int, float] = {}
         self._second, self._read_in_it = 0.0, 0
 
     @classmethod
@@ -152,14 +154,18 @@ class Process:
     async def _end(self) -> int:
         try:
             if self.code is None:
+                self._family = descent.descendants(self.pid)
                 self._signal(self._program.stop_signal)
                 # One that is stopped would not hear of it.
                 self._signal(signal.SIGCONT)
                 await within(self._program.grace_s, self._gone)
         finally:  # an event loop that ends cuts the grace short, not the end
             if self.code is None:
+                self._family |= descent.descendants(self.pid)
                 self._signal(signal.SIGKILL)
         await within(_KILL_S, self._gone)
+        # Who left the group, and whatever its environment says.
+        descent.kill(self._family)
         await self.vanished()
         return self._exit_code()
 
@@ -237,7 +243,7 @@ def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": os.defpath, "LANG": "C.UTF-8", **inherited, **environment}
 
 
-def find(command: Sequence[str], path: str, what: str = "command", mend: str = "correct it in node.yml") -> str:
+def find(command: Sequence[str], path: str, what: str = "command", mend: str = "correct it in the inventory") -> str:
     """The program that ``command`` names, as an absolute path; ``path`` is where it is looked for. Raises AgentError."""
     name = command[0] if command else ""
     places = [name] if "/" in name else [os.path.join(place, name) for place in path.split(os.pathsep)]

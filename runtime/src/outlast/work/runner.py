@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -30,10 +29,12 @@ from outlast.core.record import one_line
 from outlast.errors import AgentError, DurabilityError
 from outlast.messages import ArtifactFile
 from outlast.store.durable import is_disks
+from outlast.work import descent
 from outlast.work.capture import Capture, keep_file
 from outlast.work.harvest import RESERVED, harvest, holds_more
 from outlast.work.marks import WORK, kill_marked, pids
 from outlast.work.process import find, in_words, surroundings, within
+from outlast.work.trees import remove
 
 __all__ = ["RESERVED", "AgentLimits", "ArtifactFile", "Outcome", "run_agent"]
 
@@ -114,6 +115,7 @@ class _Agent(asyncio.SubprocessProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.SubprocessTransport)
         self._transport = transport
+        descent.led(transport.get_pid())
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self.output[fd].add(data)
@@ -126,6 +128,7 @@ class _Agent(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         assert self._transport is not None
         self.code = self._transport.get_returncode()
+        descent.left(self._transport.get_pid())
         self.exited.set()
 
     @property
@@ -196,10 +199,11 @@ async def _spawn(agent: _Agent, command: Sequence[str], document: Path, work: Pa
                     start_new_session=True,
                 )
             )
-            try:
-                await asyncio.shield(starting)
-            finally:  # a start that is cancelled half-way would wait for whoever holds the pipes
-                await asyncio.wait({starting})
+            with descent.starting():
+                try:
+                    await asyncio.shield(starting)
+                finally:  # a start that is cancelled half-way would wait for whoever holds the pipes
+                    await asyncio.wait({starting})
     except (OSError, ValueError) as error:
         raise AgentError(f"the agent command {command[0]} could not be started: {in_words(error)}") from error
 
@@ -264,4 +268,4 @@ def _verdict(agent: _Agent) -> str:
 
 def _remove(scratch: Path) -> None:
     """Remove the agent's temporary files; what cannot be removed stays in the task's directory."""
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove(scratch)

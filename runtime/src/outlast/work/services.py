@@ -6,7 +6,7 @@ Rules kept here:
   because it ended too often is an alert, until it has lasted.
 * A service ends with its whole group, and the next one is started when that is gone; nothing of it survives the runtime.
 * What the mode sheds is stopped, and started again when the mode allows it. At a stop the priorities go from P3 to P0, those of
-  one priority together, each with its own grace.
+  one priority together, each with its own grace; all of it takes the longest grace and ``SPARE_S`` at most.
 * An idle service costs nothing but its entry: its end is told by the kernel, and its clock is looked at once a second.
 
 Left to others: processes (work.process), what is declared (work.roster), whether it works (the probes, by ``restart``).
@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import random
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -25,13 +26,14 @@ import msgspec
 from outlast.clock import iso
 from outlast.core.record import one_line
 from outlast.core.similar import did_you_mean
-from outlast.core.supervision import Supervised, asked, begun, due_in, ended, has_lasted, shed
+from outlast.core.supervision import Supervised, asked, begun, due_in, ended, has_lasted, shed, stop_at_latest
 from outlast.errors import AgentError, BadInput
+from outlast.isolation import Isolation
 from outlast.quantity import duration, size
 from outlast.settings import Service
 from outlast.work.marks import end_leftovers
 from outlast.work.process import Output, Process, Program, within
-from outlast.work.roster import policy, stop_signal
+from outlast.work.roster import SPARE_S, policy, stop_signal
 
 if TYPE_CHECKING:
     from outlast.control import Order
@@ -41,6 +43,8 @@ __all__ = ["Services"]
 
 _LOOK_S = 1.0
 _PATIENCE_S = 5.0
+# Of what a stop has to spare: what is killed takes a moment to go.
+_KILLED_S = 1.0
 _WHY_CHARS = 200
 
 
@@ -116,19 +120,18 @@ class Services:
     async def run(self) -> None:
         """Keep them running for ever; when cancelled, stop them in order."""
         keepers: list[asyncio.Task[None]] = []
+        # A defect that one of them meets is no other's.
+        isolation = Isolation(self._around.events, self._around.alerts)
         try:
             ordered = sorted(self._kept.values(), key=lambda one: one.settings.priority)
-            keepers += [asyncio.create_task(self._keep(one)) for one in ordered]
-            broken = asyncio.Event()
-            for keeper in keepers:
-                keeper.add_done_callback(lambda _: broken.set())
+            keepers += [
+                asyncio.create_task(isolation.run(f"services/{one.name}", partial(self._keep, one))) for one in ordered
+            ]
             if not keepers:
-                await broken.wait()
+                await asyncio.Event().wait()
             mode = self._around.standing().mode
             while True:
-                if await within(_LOOK_S, broken):
-                    # A defect of ours, for none ends by itself: it ends the node, which is started anew.
-                    await asyncio.gather(*keepers)
+                await asyncio.sleep(_LOOK_S)
                 if self._around.standing().mode != mode:
                     mode = self._around.standing().mode
                     for one in self._kept.values():
@@ -227,9 +230,20 @@ class Services:
 
     async def _stop_all(self) -> None:
         """In order: what is shed first is stopped first."""
-        for priority in ("P3", "P2", "P1", "P0"):
-            running = [one.process for one in self._kept.values() if one.settings.priority == priority and one.process]
-            await asyncio.gather(*(process.end() for process in running))
+        running = [
+            (one.settings.priority, one.program.grace_s, one.process) for one in self._kept.values() if one.process
+        ]
+        order = sorted({priority for priority, _, _ in running}, reverse=True)
+        graces = [max(grace for one, grace, _ in running if one == priority) for priority in order]
+        began, within_s = self._now(), max(graces, default=0.0) + SPARE_S
+        ending: set[asyncio.Task[int]] = set()
+        for priority, latest in zip(order, stop_at_latest(graces, within_s - _KILLED_S), strict=True):
+            if ending:
+                await asyncio.wait(ending, timeout=max(0.0, began + latest - self._now()))
+            ending |= {asyncio.create_task(process.end()) for one, _, process in running if one == priority}
+        if ending:
+            # Who is not gone by then waits for its disk, killed.
+            await asyncio.wait(ending, timeout=max(0.0, began + within_s - self._now()))
         for one in self._kept.values():
             one.output.close()
 
@@ -242,7 +256,7 @@ class Services:
     def _ask(self, name: str, wish: _Wish) -> _Kept:
         one = self._kept.get(name)
         if one is None:
-            mend = did_you_mean(name, self._kept, "name it under services in node.yml")
+            mend = did_you_mean(name, self._kept, "name it in the inventory, under outlast_services")
             raise BadInput("NAME", f"there is no service {one_line(name, 40)}", mend)
         # What a person wants is not taken back by a probe.
         if one.wish is None or wish.person:

@@ -1,6 +1,6 @@
 """What the dashboard shows, as one document: how the node and its peers are, and what its files tell of before.
 
-Rules kept here: files are only read, a bounded part of each, and only when they changed; git is asked in a thread, at most once
+Rules kept here: files are only read, a bounded part of each, in a thread, and only when they changed; git is asked at most once
 in ``_GIT_S``; a part that cannot be read is left out, and the rest is shown; moments are told, never ages, so that what did not
 change reads the same.
 
@@ -32,6 +32,8 @@ __all__ = ["Showing"]
 _GIT_S, _GIT_TIMEOUT_S = 60.0, 10.0
 # New lines come all the time on a busy node.
 _LOGS_S = 5.0
+# Two days, of which each may be packed and go on.
+_NEWEST = 4
 _QUEUE_BYTES, _QUEUE_SHOWN = 256 << 10, 40
 _DAY_S, _TIMELINE_SHOWN, _RECOVERED_SHOWN = 86_400.0, 60, 10
 _OWN_BYTES, _LOG_BYTES = 64 << 10, 512 << 10
@@ -53,14 +55,14 @@ class Showing:
         self._backup_due = 0.0
         self._backup_task: asyncio.Task[None] | None = None
 
-    def document(self) -> dict[str, Any]:
+    async def document(self) -> dict[str, Any]:
         """All that is shown, as plain values. Raises DurabilityError where the ledger cannot be read."""
         around, home = self._around, self._around.home
         status = around.status()
         self._look_for_backup()
-        incidents = self._of_logs("timeline", home.logs, _LOGS_S, self._timeline)
-        metrics = self._of_logs("metrics", home.logs, _LOGS_S, self._curves)
-        queue = self._of_file("queue", home.queue_file, self._queue)
+        incidents = await self._of_logs("timeline", "", _LOGS_S, self._timeline)
+        metrics = await self._of_logs("metrics", "metrics-", _LOGS_S, self._curves)
+        queue = await self._of_file("queue", home.queue_file, self._queue)
         return {
             "node": around.config.node,
             "self": msgspec.to_builtins(overview(status, _OWN_BYTES)),
@@ -88,23 +90,23 @@ class Showing:
         if self._backup_task is not None:
             self._backup_task.cancel()
 
-    def _of_file(self, name: str, path: Path, read: Callable[[], _T]) -> _T | None:
+    async def _of_file(self, name: str, path: Path, read: Callable[[], _T]) -> _T | None:
         try:
             found = path.stat()
         except OSError:
             return None
-        return self._keep(name, (found.st_ino, found.st_size, found.st_mtime_ns), 0.0, read)
+        return await self._keep(name, (found.st_ino, found.st_size, found.st_mtime_ns), 0.0, read)
 
-    def _of_logs(self, name: str, folder: Path, least_s: float, read: Callable[[], _T]) -> _T | None:
-        """What is read from a folder of logs, again when one of them changed, and not more often than in ``least_s``."""
+    async def _of_logs(self, name: str, prefix: str, least_s: float, read: Callable[[], _T]) -> _T | None:
+        """What is read from logs of one kind, again when one of them changed, and not more often than in ``least_s``."""
         try:
-            logs = sorted(folder.iterdir())[-16:]
+            logs = sorted(self._around.home.logs.glob(f"{prefix}[0-9]*.jsonl*"))[-_NEWEST:]
             mark = tuple((path.name, path.stat().st_size) for path in logs)
         except OSError:
             return None
-        return self._keep(name, mark, least_s, read)
+        return await self._keep(name, mark, least_s, read)
 
-    def _keep(self, name: str, mark: object, least_s: float, read: Callable[[], _T]) -> _T | None:
+    async def _keep(self, name: str, mark: object, least_s: float, read: Callable[[], _T]) -> _T | None:
         now = self._around.clock.monotonic()
         if name in self._kept:
             held, at, value = self._kept[name]
@@ -112,7 +114,7 @@ class Showing:
                 kept: _T | None = value
                 return kept
         try:
-            found = read()
+            found = await asyncio.to_thread(read)
         except OSError:
             return None
         self._kept[name] = (mark, now, found)

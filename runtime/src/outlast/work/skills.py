@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from outlast.clock import iso
+from outlast.core.plainjson import from_json
 from outlast.core.record import one_line
 from outlast.store import regular
 
@@ -49,7 +50,7 @@ def read_skills(folder: Path, now: float, fresh: float) -> dict[str, Skill]:
 def _read(path: Path, now: float, fresh: float) -> Skill:
     try:
         with regular.opened(path) as stream:
-            found = msgspec.json.decode(stream.read(_BYTES), type=_File)
+            found = from_json(stream.read(_BYTES), _File)
         at = found.at.timestamp()
         return Skill(iso(at), found.ok, one_line(found.text, _TEXT), abs(now - at) <= fresh)
     except (OSError, ValueError, OverflowError) as error:

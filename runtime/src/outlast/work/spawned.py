@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,14 +18,20 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from outlast.clock import stamp
 from outlast.core.capability import AGENT_ID
 from outlast.core.expect import Schema
+from outlast.core.plainjson import from_json
+from outlast.errors import DurabilityError
 from outlast.home import Home
 from outlast.store import durable, regular
+from outlast.store.events import EventLog
+from outlast.work.leavings import GONE, Leavings
 
 # fmt: off
 __all__ = [
-    "Ending", "Named", "Spawn", "Ticket", "Waiting", "ended_since", "put_away", "read_ticket", "remove", "told", "write_ticket",
+    "Ending", "Named", "Spawn", "Ticket", "Waiting", "ended_since", "left_open", "put_away", "read_ticket", "told",
+    "write_ticket",
 ]
 # fmt: on
 
@@ -93,8 +98,8 @@ class Ticket(msgspec.Struct, forbid_unknown_fields=True):
 def read_ticket(folder: Path) -> Ticket | None:
     """What the folder of a sub-agent says."""
     try:
-        return msgspec.json.decode(regular.read(folder / TICKET), type=Ticket)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return from_json(regular.read(folder / TICKET), Ticket)
+    except (OSError, ValueError):
         return None
 
 
@@ -103,34 +108,40 @@ def write_ticket(folder: Path, ticket: Ticket) -> None:
     durable.replace(folder / TICKET, msgspec.json.encode(ticket) + b"\n")
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder that a sub-agent wrote to, also where it took from itself the right to. What resists stays: no error."""
-    if not folder.is_symlink() and folder.is_dir():
-        _open_up(folder)
-        for place, inside, _ in os.walk(folder):
-            for name in inside:
-                # A link to a folder is listed as well, and where it leads is not ours.
-                if not (path := Path(place, name)).is_symlink():
-                    _open_up(path)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _open_up(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.chmod(0o700)
-
-
-def put_away(home: Home, name: str) -> None:
+def put_away(home: Home, name: str, leavings: Leavings) -> None:
     """A closed sub-agent's folder to ``var/ended``, where the newest are kept. Done already is fine. Raises DurabilityError."""
     folder, target = home.subagents / name, home.ended / name
     for scratch in _SCRATCH:
-        remove(folder / scratch)
+        leavings.put(folder / scratch)
     durable.make_dir(home.ended)
     if folder.is_dir() and not target.exists():
         durable.move(folder, target)
     # Their names are in the order in which they were made.
     for old in sorted(_ended(home))[:-_KEEP_ENDED]:
-        remove(home.ended / old)
+        leavings.put(home.ended / old)
+
+
+def left_open(home: Home, leavings: Leavings, now: float, events: EventLog) -> Iterator[Ticket]:
+    """What a stop left open, oldest first. What was closed is put away, and is among it only where the disk takes nothing; what
+    cannot be read was never accepted, and is set aside. ``now``: seconds since 1970. Raises nothing."""
+    names = sorted(os.listdir(home.subagents)) if home.subagents.is_dir() else []
+    for name in names:
+        if name.startswith(GONE):
+            continue
+        ticket = read_ticket(home.subagents / name)
+        if ticket is not None and ticket.id != name:
+            ticket = None
+        try:
+            if ticket is None:
+                durable.set_aside(home.subagents / name, home.trash, stamp(now))
+            elif ticket.ended:
+                put_away(home, name, leavings)
+                ticket = None
+        except DurabilityError as error:
+            # That keeps no node from starting.
+            events.emit("subagent.stuck", name=name, error=str(error))
+        if ticket is not None:
+            yield ticket
 
 
 def ended_since(home: Home, since: float) -> list[tuple[float, bool]]:
@@ -139,7 +150,8 @@ def ended_since(home: Home, since: float) -> list[tuple[float, bool]]:
     for name in _ended(home):
         ticket = read_ticket(home.ended / name)
         if ticket is not None and ticket.status in ("done", "failed"):
-            found.append((datetime.fromisoformat(ticket.ended).timestamp(), ticket.status == "done"))
+            with contextlib.suppress(ValueError):
+                found.append((datetime.fromisoformat(ticket.ended).timestamp(), ticket.status == "done"))
     return sorted(one for one in found if one[0] > since)
 
 

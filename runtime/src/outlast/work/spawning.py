@@ -35,7 +35,7 @@ def accepted(order: Spawn, ours: SubAgents, seen: Sequence[Path], now: str) -> T
     """The ticket of an order. ``seen``: what the sub-agent will see, where it is shut in. Raises BadInput."""
     actions = check_actions(order.allow)
     if "use:network" in actions and not ours.network:
-        raise BadInput("--allow", "use:network is not to be had here", "set subagents.network: true in node.yml")
+        raise BadInput("--allow", "use:network is not to be had here", "set network: true in outlast_subagents")
     if order.expect:
         check_names(list(order.expect))
     try:
@@ -75,5 +75,5 @@ def _at_most(option: str, asked: str, field: str, most: str) -> float:
     except ValueError as error:
         raise BadInput(option, *str(error).split("; ", 1)) from error
     if seconds > duration(most):
-        raise BadInput(option, f"{asked} is more than {field}, {most}", "ask for less, or raise that in node.yml")
+        raise BadInput(option, f"{asked} is more than {field}, {most}", "ask for less, or raise that in the inventory")
     return seconds

@@ -8,6 +8,8 @@ Rules kept here:
   person, and the third within a day switches the feature off until a person turns it on (F5);
 * what a run left is integrated only when it was found right, and only where ``write:artifacts`` was allowed. "Made" is on the
   disk before that, so that a crash in between integrates it and runs nothing again;
+* nothing counts here before it is on the disk; what the disk did not take is written again later, and nothing else repeated;
+* a defect in the work on one ticket ends that ticket, and not the node;
 * they are shed with the rest of P1: in an emergency and in maintenance none begins.
 
 Left to others: a run and what it made (work.workshop), the door (work.gate), what an order must be (work.spawning), being
@@ -17,13 +19,13 @@ switched off (work.features).
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from outlast.clock import iso, stamp
+from outlast.clock import iso
 from outlast.core.features import DAY_S
 from outlast.core.ids import span_of, trace_of
 from outlast.core.record import one_line
@@ -32,6 +34,7 @@ from outlast.quantity import duration
 from outlast.store import durable
 from outlast.work.features import Features
 from outlast.work.handoffs import summary
+from outlast.work.leavings import Leavings
 from outlast.work.marks import end_leftovers
 from outlast.work.process import within
 from outlast.work.spawned import (
@@ -41,6 +44,7 @@ from outlast.work.spawned import (
     Ticket,
     Waiting,
     ended_since,
+    left_open,
     put_away,
     read_ticket,
     told,
@@ -58,7 +62,6 @@ __all__ = ["SubAgents"]
 FEATURE = "subagents"
 _LOOK_S = 5.0
 _DETAIL = 200
-_CALM_CHECKS = 2
 
 
 class SubAgents:
@@ -73,7 +76,9 @@ class SubAgents:
         self._config = around.config.subagents
         self._workshop: Workshop | None = None
         self._wake = asyncio.Event()
+        self._leavings = Leavings(around.home.subagents)
         self._open: dict[str, Ticket] = {}
+        self._unwritten: dict[str, Ticket] = {}
         self._queue: deque[str] = deque()
         self._running: dict[str, Heard] = {}
         self._closed: dict[str, asyncio.Event] = {}
@@ -101,7 +106,7 @@ class SubAgents:
             "sandbox": sandbox.kind if sandbox else "",
             "sandbox_trouble": sandbox.trouble if sandbox else "",
             "running": {name: self._line(name, "running") for name in self._running if name in self._open},
-            "queued": {name: self._line(name, "queued") for name in self._queue},
+            "queued": {name: self._line(name, "queued") for name in self._queue if not self._open[name].ended},
             "day": {
                 "done": done,
                 "failed": len(self._day) - done,
@@ -113,6 +118,7 @@ class SubAgents:
         """Run what waits, as many at once as may be, until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._leavings.run())
                 while True:
                     self._wake.clear()
                     for name in self._due():
@@ -132,16 +138,17 @@ class SubAgents:
             from outlast.work.gate import Gate
             from outlast.work.workshop import Workshop
 
-            self._workshop = Workshop(self._around, Gate(self._around, self._heard))
+            self._workshop = Workshop(self._around, Gate(self._around, self._heard), self._leavings)
         return self._workshop
 
     def _due(self) -> list[str]:
         """Take from the queue what may begin now."""
-        due: list[str] = []
-        while self._queue and len(self._running) + len(due) < self._config.most:
-            if self.features.off(FEATURE) or not self._around.pace("P1"):
-                break
-            due.append(self._queue.popleft())
+        # What is over, and only to be put away, waits for no better times.
+        held = self.features.off(FEATURE) or not self._around.pace("P1")
+        due = [name for name in self._queue if not held or self._open[name].ended]
+        due = due[: self._config.most - len(self._running)]
+        for name in due:
+            self._queue.remove(name)
         return due
 
     async def _spawn(self, body: bytes) -> object:
@@ -164,7 +171,7 @@ class SubAgents:
 
     async def _wait(self, body: bytes) -> object:
         order = msgspec.json.decode(body, type=Waiting)
-        if order.id in self._open:
+        if (ticket := self._open.get(order.id)) and not ticket.ended:
             await within(order.seconds, self._closed.setdefault(order.id, asyncio.Event()))
         return self._shown(order.id)
 
@@ -174,10 +181,9 @@ class SubAgents:
         why = one_line(order.reason, _DETAIL) or "no reason was given"
         if output := self._running.get(order.id):
             output.to_end = why
-        elif ticket := self._open.get(order.id):
+        elif (ticket := self._open.get(order.id)) and not ticket.ended:
+            self._close(replace(ticket, detail=why), "ended")
             self._queue.remove(order.id)
-            ticket.detail = why
-            self._close(ticket, "ended")
         return self._shown(order.id)
 
     def _shown(self, name: str) -> dict[str, Any]:
@@ -201,11 +207,20 @@ class SubAgents:
 
     async def _work(self, name: str) -> None:
         """One run of a sub-agent, and what follows."""
+        ticket = self._open[name]
         try:
-            await self._attempt(self._open[name], self._running[name])
-        except DurabilityError as error:
+            try:
+                await self._attempt(ticket, self._running[name])
+            except DurabilityError:
+                raise
+            except Exception as error:
+                self._emit("broke", ticket, error=repr(error))
+                if (ticket := self._open[name]).ended:
+                    raise
+                self._give_up(replace(ticket, detail=one_line(f"a defect: {error!r}", _DETAIL)))
+        except Exception as error:  # noqa: BLE001 - a defect ends one ticket, not the node
             # What reached the disk tells how to go on, once it takes more.
-            self._emit("stuck", self._open[name], error=str(error))
+            self._emit("stuck", ticket, error=str(error))
             await asyncio.sleep(duration(self._around.config.retry.max))
         finally:
             del self._running[name]
@@ -216,6 +231,11 @@ class SubAgents:
 
     async def _attempt(self, ticket: Ticket, output: Heard) -> None:
         """Run it once and see what came of it. Raises DurabilityError."""
+        if unwritten := self._unwritten.get(ticket.id):
+            ticket = self._keep(unwritten)
+        if ticket.ended:
+            self._finish(ticket)
+            return
         if ticket.attempts >= self._config.attempts and ticket.status != "made":
             # Cut off by a crash, for the last time.
             self._give_up(ticket)
@@ -224,16 +244,16 @@ class SubAgents:
         try:
             if ticket.status != "made":
                 files = await self._shop.run(ticket, output)
-                ticket.status = "made"
-                ticket.detail = summary("", files) if files else "it left no files"
-                write_ticket(self._home.subagents / ticket.id, ticket)
+                ticket = self._keep(
+                    replace(ticket, status="made", detail=summary("", files) if files else "it left no files")
+                )
             if "write:artifacts" in ticket.allow:
                 await self._shop.integrate(ticket)
         except DurabilityError:
             raise
         except (OutlastError, OSError) as error:
             # It may have closed its folder to us, or removed it.
-            ticket.status, ticket.detail = "queued", one_line(str(error), _DETAIL)
+            ticket = replace(ticket, status="queued", detail=one_line(str(error), _DETAIL))
         self._emit(
             "ended",
             ticket,
@@ -251,49 +271,50 @@ class SubAgents:
         elif ticket.attempts >= self._config.attempts:
             self._give_up(ticket)
         else:
-            write_ticket(self._home.subagents / ticket.id, ticket)
+            self._keep(ticket)
 
     def _give_up(self, ticket: Ticket) -> None:
         """It failed for the last time: whoever is above it is told (spec.md, section 5). Raises DurabilityError."""
-        why, most = ticket.detail or "it was cut off", self._config.off_after
-        text = f"{ticket.id} failed {ticket.attempts} times, its task is yours: {one_line(ticket.task, 60)}"
-        self._around.memory.note(FEATURE, one_line(f"{text} ({why})"))
-        self._emit("escalated", ticket, why=why)
-        self._alerted[ticket.id] = self._around.clock.time()
-        self._around.alerts.found(f"subagent-{ticket.id}", "soon", f"{text} ({why}); outlast subagents {ticket.id}")
+        if ticket.id not in self._alerted:
+            why, most = ticket.detail or "it was cut off", self._config.off_after
+            text = f"{ticket.id} failed {ticket.attempts} times, its task is yours: {one_line(ticket.task, 60)}"
+            self._around.memory.note(FEATURE, one_line(f"{text} ({why})"))
+            self.features.failed(FEATURE, most, f"{most} failed for good within a day, the last {ticket.id}: {why}")
+            self._emit("escalated", ticket, why=why)
+            self._alerted[ticket.id] = self._around.clock.time()
+            self._around.alerts.found(f"subagent-{ticket.id}", "soon", f"{text} ({why}); outlast subagents {ticket.id}")
         self._close(ticket, "failed")
-        self.features.failed(FEATURE, most, f"{most} failed for good within a day, the last {ticket.id}: {why}")
 
     def _close(self, ticket: Ticket, verdict: Literal["done", "failed", "ended"]) -> None:
-        now = self._around.clock.time()
-        ticket.status, ticket.ended = verdict, iso(now)
-        write_ticket(self._home.subagents / ticket.id, ticket)
-        put_away(self._home, ticket.id)
-        del self._open[ticket.id]
-        if verdict != "ended":
-            self._day.append((now, verdict == "done"))
+        """This is its end. Raises DurabilityError."""
+        self._finish(self._keep(replace(ticket, status=verdict, ended=iso(self._around.clock.time()))))
+
+    def _finish(self, ticket: Ticket) -> None:
+        """What follows its end, which is on the disk. Raises DurabilityError."""
         if waiting := self._closed.pop(ticket.id, None):
             waiting.set()
+        put_away(self._home, ticket.id, self._leavings)
+        del self._open[ticket.id]
+        if ticket.status != "ended":
+            self._day.append((self._around.clock.time(), ticket.status == "done"))
+
+    def _keep(self, ticket: Ticket) -> Ticket:
+        """Write it, and go by it from then on; what the disk does not take is written next time. Raises DurabilityError."""
+        self._unwritten[ticket.id] = ticket
+        write_ticket(self._home.subagents / ticket.id, ticket)
+        self._open[ticket.id] = self._unwritten.pop(ticket.id)
+        return ticket
 
     def _recover(self) -> None:
-        """Queue again what the last stop left; a ticket that cannot be read was never accepted. Raises DurabilityError."""
-        self._day.extend(ended_since(self._home, self._around.clock.time() - DAY_S))
-        names = sorted(os.listdir(self._home.subagents)) if self._home.subagents.is_dir() else []
-        if names:
+        """Queue again what the last stop left. Raises DurabilityError."""
+        if self._home.subagents.is_dir():
             end_leftovers(self._home.subagents)
-        for name in names:
-            ticket = read_ticket(self._home.subagents / name)
-            if ticket is None or ticket.id != name:
-                durable.set_aside(self._home.subagents / name, self._home.trash, stamp(self._around.clock.time()))
-            elif ticket.status not in ("queued", "made"):
-                put_away(self._home, name)
-            else:
-                if ticket.attempts:
-                    again = (
-                        "its output is integrated" if ticket.status == "made" else "it was cut off, and is queued again"
-                    )
-                    self._around.memory.recovered(name, again)
-                self._put(ticket)
+        for ticket in left_open(self._home, self._leavings, self._around.clock.time(), self._around.events):
+            if ticket.attempts and not ticket.ended:
+                again = "its output is integrated" if ticket.status == "made" else "it was cut off, and is queued again"
+                self._around.memory.recovered(ticket.id, again)
+            self._put(ticket)
+        self._day.extend(ended_since(self._home, self._around.clock.time() - DAY_S))
 
     def _heard(self, name: str) -> None:
         if output := self._running.get(name):
@@ -314,8 +335,7 @@ class SubAgents:
     def _calm(self, names: list[str]) -> None:
         for name in names:
             del self._alerted[name]
-            for _ in range(_CALM_CHECKS):
-                self._around.alerts.gone(f"subagent-{name}")
+            self._around.alerts.over(f"subagent-{name}")
 
     def _emit(self, what: str, ticket: Ticket, *, span_id: str = "", **fields: object) -> None:
         self._around.events.emit(

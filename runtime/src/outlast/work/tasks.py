@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Callable
 
 import msgspec
@@ -40,6 +39,7 @@ from outlast.work.handoffs import summary
 from outlast.work.marks import end_leftovers
 from outlast.work.runner import AgentLimits, Outcome, run_agent
 from outlast.work.tickets import RESULT, TICKET, Ticket, agent_span, read_manifest, read_ticket, task_span
+from outlast.work.trees import remove
 
 __all__ = ["Tasks"]
 
@@ -320,7 +320,7 @@ class Tasks:
         durable.move(folder, target)
         kept = sorted(self._home.ended.iterdir(), key=lambda path: path.stat().st_mtime)
         for path in kept[: max(0, len(kept) - _KEEP_ENDED)]:
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
 
     def _write(self, ticket: Ticket) -> None:
         durable.replace(self._home.tasks / ticket.unit / TICKET, msgspec.json.encode(ticket) + b"\n")

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from outlast.core.ids import message_id, span_of, trace_of
+from outlast.core.plainjson import from_json
 from outlast.store import regular
 from outlast.work.artifacts import Manifest
 
@@ -34,16 +35,16 @@ class Ticket(msgspec.Struct, forbid_unknown_fields=True):
 def read_ticket(folder: Path) -> Ticket | None:
     """What is to be done, as this folder says."""
     try:
-        return msgspec.json.decode(regular.read(folder / TICKET), type=Ticket)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return from_json(regular.read(folder / TICKET), Ticket)
+    except (OSError, ValueError):
         return None
 
 
 def read_manifest(path: Path) -> Manifest | None:
     """What became of it, as the file at ``path`` says: the result, or the manifest of what was published."""
     try:
-        return msgspec.json.decode(regular.read(path), type=Manifest)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return from_json(regular.read(path), Manifest)
+    except (OSError, ValueError):
         return None
 
 

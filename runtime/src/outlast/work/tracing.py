@@ -29,6 +29,7 @@ from typing import BinaryIO, cast
 import msgspec
 
 from outlast.core.ids import UNIT_TAIL, made_at, message_id, valid_unit
+from outlast.core.plainjson import from_json
 from outlast.core.record import Record, Step, one_line, parse_line
 from outlast.home import Home
 from outlast.messages import Traced
@@ -264,8 +265,8 @@ def _events(logs: Path, names: set[str], since: float, until: float, most_bytes:
             continue
         for line in _lines(path, names, most_bytes):
             try:
-                entry = msgspec.json.decode(line, type=dict)
-            except (msgspec.MsgspecError, RecursionError):
+                entry = from_json(line, dict)
+            except ValueError:
                 continue
             if any(_string(entry, name) in names for name in _NAMES) and _moment(entry) >= 0:
                 yield entry

@@ -19,12 +19,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from outlast.control import Order
 from outlast.core import thresholds
 from outlast.core.alerting import hours
 from outlast.core.gaps import Gap
+from outlast.core.plainjson import from_json
 from outlast.core.thresholds import Silence
 from outlast.errors import DurabilityError
 from outlast.net.courier import Courier
@@ -209,7 +208,6 @@ def _is_critical(folder: Path, node: str, lost: Gap) -> bool:
 def _studies(path: Path) -> bool:
     try:
         with regular.opened(path) as file:
-            found = msgspec.json.decode(file.read(_STUDY_BYTES))
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return from_json(file.read(_STUDY_BYTES), dict).get("active") is True
+    except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and found.get("active") is True

@@ -26,6 +26,7 @@ from outlast.store import durable
 from outlast.work.cell import Bounds, Folder, Heard, run_in
 from outlast.work.gate import Gate
 from outlast.work.judged import judge
+from outlast.work.leavings import Leavings
 from outlast.work.sandbox import Cell, Sandbox, find_sandbox, limited, readable
 from outlast.work.spawned import Spawn, Ticket, write_ticket
 from outlast.work.spawning import accepted, promised
@@ -44,10 +45,11 @@ _LOG_BYTES = 1 << 20
 class Workshop:
     """Runs one sub-agent after the other, as it is told. ``gate`` is where they call."""
 
-    def __init__(self, around: Around, gate: Gate) -> None:
+    def __init__(self, around: Around, gate: Gate, leavings: Leavings) -> None:
         self.sandbox: Sandbox | None = None
         self.gate = gate
         self._around = around
+        self._leavings = leavings
         self._home = around.home
         self._config = around.config.subagents
         # Steps of its own: no one else's have such names.
@@ -62,7 +64,7 @@ class Workshop:
             if self.sandbox is None or self.sandbox.trouble:
                 self.sandbox = await find_sandbox(cell)
         if self.sandbox.trouble and self._config.sandbox == "required":
-            mend = "or say subagents.sandbox: none in node.yml, and mean it"
+            mend = "or say outlast_subagents: {sandbox: none} in the inventory, and mean it"
             raise BadInput("sandbox", self.sandbox.trouble, mend)
         return self.sandbox
 
@@ -96,10 +98,11 @@ class Workshop:
         actions, ours = frozenset(ticket.allow), self._config
         folder, cell = Folder(self._home, ticket.id), self.cell(ticket.id, actions)
         sandbox = await self.open(cell)
-        await asyncio.to_thread(folder.clear, self._home.trash, stamp(self._around.clock.time()))
+        folder.clear(self._leavings, self._home.trash, stamp(self._around.clock.time()))
+        # Counted here once it is counted on the disk: what a full one keeps from beginning was not begun.
+        write_ticket(folder.path, msgspec.structs.replace(ticket, attempts=ticket.attempts + 1, exit_code=None))
         ticket.attempts += 1
         ticket.exit_code = None
-        write_ticket(folder.path, ticket)
         token = self.gate.token(ticket.id, ticket.attempts, actions, ticket.timeout_s + _SLACK_S)
         folder.prepare(self._around.config, token)
         self._around.events.emit(
@@ -118,6 +121,7 @@ class Workshop:
             memory_bytes=size(ours.memory),
             disk_bytes=most,
             processes=ours.processes,
+            files=ours.files,
         )
         limits = bounds.each(size(ours.file_size), own_processes=sandbox.own_processes)
         wrapper = [*sandbox.wrapper(cell), *limited(limits)]
