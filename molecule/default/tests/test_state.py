@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import date, timedelta
 
 from support.hosts import Hosts, Machine
 from support.on_hosts import changed, outlast
 
-LOG = "2026-01-01.jsonl"
+# Older than clean.logs_after, and younger than observe.keep.
+LOG = f"{date.today() - timedelta(days=12)}.jsonl"
 
 
 def home(machine: Machine) -> str:
