@@ -88,7 +88,10 @@ async def carry_out(orders: Mapping[str, Order], name: str, body: bytes) -> obje
         done = order(body)
         return await done if inspect.isawaitable(done) else done
     except msgspec.MsgspecError as error:
-        raise BadInput(name, str(error), "use the `outlast` command") from error
+        wrong, _, where = str(error).partition(" - at ")
+        if "matching regex" in wrong:
+            wrong = f"{where.strip('`$.') or 'it'} does not look as it must"
+        raise BadInput(name, wrong, "use the `outlast` command, and see its --help") from error
 
 
 class Control:
