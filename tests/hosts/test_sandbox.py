@@ -143,7 +143,7 @@ def test_the_shipped_unit_scores_one_or_better(axiom: Machine) -> None:
         (["home"], 1.1),
         (["internet", "jit", "home"], 1.2),
         # What shuts sub-agents in.
-        (["subagents"], 2.0),
+        (["subagents"], 2.1),
     ],
 )
 def test_what_agents_need_opens_that_and_no_more(
