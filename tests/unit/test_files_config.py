@@ -36,12 +36,12 @@ def test_where_a_peer_is_asked(tmp_path: Path, host: str) -> None:
 @pytest.mark.parametrize(
     ("change", "field", "said"),
     [
-        (("host: axiom.local", "host: -oProxyCommand=id"), "peers.ssh.host", "plain name or address"),
-        (("host: axiom.local", 'host: "axiom.local id"'), "peers.ssh.host", "plain name or address"),
-        (("host: axiom.local", 'host: "axiom\\n"'), "peers.ssh.host", "plain name or address"),
-        (("host: axiom.local", "host: axiom.local, user: -l"), "peers.ssh.user", "plain name or address"),
-        (("host: axiom.local", "host: axiom.local, port: 0"), "peers.ssh.port", "1"),
-        (("host: axiom.local", "hots: axiom.local"), "peers.ssh.hots", "did you mean host?"),
+        (("host: axiom.local", "host: -oProxyCommand=id"), "peers.axiom.ssh.host", "plain name or address"),
+        (("host: axiom.local", 'host: "axiom.local id"'), "peers.axiom.ssh.host", "plain name or address"),
+        (("host: axiom.local", 'host: "axiom\\n"'), "peers.axiom.ssh.host", "plain name or address"),
+        (("host: axiom.local", "host: axiom.local, user: -l"), "peers.axiom.ssh.user", "write a plain name"),
+        (("host: axiom.local", "host: axiom.local, port: 0"), "peers.axiom.ssh.port", "1"),
+        (("host: axiom.local", "hots: axiom.local"), "peers.axiom.ssh.hots", "did you mean host?"),
         (("size_limit: 1GiB", "size_limit: 1GB"), "files.size_limit", "such as 256KiB"),
         (("size_limit: 1GiB", "timeout: 2d"), "files.timeout", "make it 1d or less"),
         (("size_limit: 1GiB", "sizelimit: 1GiB"), "files.sizelimit", "did you mean size_limit?"),
