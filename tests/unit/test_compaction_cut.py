@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.longday import LIMIT, OWN, Place
 
-from outlast.store import durable
+from outlast.store import durable, rewrite
 
 
 @pytest.fixture
@@ -209,6 +209,24 @@ def test_a_command_that_still_writes_is_carried_over_for_a_while(place: Place) -
         journal.mend()
     assert place.daily.read_text().endswith("begun, and ended\nlast words\n")
     assert not list(place.root.rglob(".*.old"))
+
+
+def test_commands_that_hold_two_old_files_of_one_size_lose_nothing(tmp_path: Path) -> None:
+    """A file is replaced twice when it is just as long, and a shell still holds each of the old ones: both are carried over."""
+    path = tmp_path / "notes.md"
+    path.write_bytes(b"one\n")
+    first = path.open("ab", buffering=0)
+    old = rewrite.rewrite(path, lambda _: b"two\n").left
+    second = path.open("ab", buffering=0)
+    newer = rewrite.rewrite(path, lambda _: b"three\n").left
+    for number, shell in enumerate((first, second)):
+        with shell:
+            shell.write(b"from shell %d\n" % number)
+    for left in (old, newer):
+        assert left is not None
+        rewrite.finish(left)
+    assert path.read_text() == "three\nfrom shell 0\nfrom shell 1\n"
+    assert os.listdir(tmp_path) == ["notes.md"]
 
 
 def test_an_editor_that_wins_the_race_keeps_its_version(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

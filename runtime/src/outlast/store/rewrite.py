@@ -4,8 +4,8 @@ Rules kept here:
 
 * Compare before replace: what is replaced begins with what the new content was made from, to the moment of the rename.
 * What others append to the old file after that (a shell holds it open as long as its command runs) is carried over. To
-  that end the old file keeps a second name, ``.NAME.SIZE.old``, on the disk, so that a crash loses none of it; whoever
-  called carries, and finishes after a while.
+  that end the old file keeps a second name of its own, ``.NAME.SIZE.INODE.old``, on the disk, so that a crash loses none of
+  it; whoever called carries, and finishes after a while. Such lines come after those that went to the new file meanwhile.
 * Where the old file was rewritten in that very moment, both versions are kept.
 
 Left to others: what the new content is (store.compact), and when to finish (store.journal).
@@ -26,7 +26,7 @@ from outlast.store.appendfile import AppendFile
 
 __all__ = ["Change", "Replaced", "carry", "finish", "leftovers", "rewrite"]
 
-_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<size>\d+)\.old", re.ASCII)
+_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<size>\d+)\.(?P<inode>\d+)\.old", re.ASCII)
 _TRIES = 5
 
 Change = Callable[[bytes], bytes | None]
@@ -55,7 +55,7 @@ def rewrite(path: Path, change: Change) -> Replaced:
                 if durable.replace(path, new, mode=durable.SHARED_FILE, still=lambda: not path.exists()):
                     return Replaced()
                 continue
-            left = path.with_name(f".{path.name}.{len(old)}.old")
+            left = _second(path, len(old), path.stat().st_ino)
             if left.exists():
                 finish(left, again=True)
             os.link(path, left)
@@ -83,7 +83,7 @@ def carry(left: Path, *, rest: bool = False, again: bool = False) -> Path:
     ``rest``: a line without an end too. ``again``: somebody may have done so, and not come to the end: what stands in the new
     file is not appended twice. Raises DurabilityError.
     """
-    path, size = _origin(left)
+    path, size, inode = _origin(left)
     try:
         if not left.exists() or (path.exists() and path.samefile(left)):
             return left  # It was finished, or not replaced.
@@ -96,9 +96,7 @@ def carry(left: Path, *, rest: bool = False, again: bool = False) -> Path:
         if not (again and lines in file.read()):
             file.append(lines)
             file.close()
-        new = left.with_name(f".{path.name}.{size + len(more)}.old")
-        if new.exists():
-            finish(new)
+        new = _second(path, size + len(more), inode)
         os.rename(left, new)
     except OSError as error:
         raise DurabilityError(f"{path.name} could not be read: {error.strerror or error}") from error
@@ -114,11 +112,16 @@ def finish(left: Path, *, again: bool = False) -> None:
         raise DurabilityError(f"{left.name} could not be removed: {error.strerror or error}") from error
 
 
-def _origin(left: Path) -> tuple[Path, int]:
+def _second(path: Path, size: int, inode: int) -> Path:
+    # The inode is the file's own as long as this name is there: two old files of one size are two names.
+    return path.with_name(f".{path.name}.{size}.{inode}.old")
+
+
+def _origin(left: Path) -> tuple[Path, int, int]:
     match = _LEFT.fullmatch(left.name)
     if match is None:
         raise DurabilityError(f"{left.name} is no second name of a file that was replaced")
-    return left.with_name(match["name"]), int(match["size"])
+    return left.with_name(match["name"]), int(match["size"]), int(match["inode"])
 
 
 def _unchanged(path: Path, left: Path, old: bytes) -> Callable[[], bool]:
