@@ -15,7 +15,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.outlast.agents.plugins.action import defences
-from ansible_collections.outlast.agents.plugins.plugin_utils import firewall, quantity, reach, specs
+from ansible_collections.outlast.agents.plugins.plugin_utils import firewall, node_settings, quantity, reach, specs
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
         found += specs.check(set_here, values)
         found += self._check_names(task_vars, values) + self._check_managed(values) + _check_machine(values)
         arguments = self._node_arguments(task_vars["inventory_hostname"], values, found)
+        found += _check_settings(task_vars, values, {one["field"] for one in found})
         result.update(changed=False, findings=found, away={})
         if arguments is not None:
             answer = self._ask(arguments, task_vars)
@@ -157,6 +158,15 @@ class ActionModule(ActionBase):
             "managed": boolean(values.get("outlast_manage_machine", False), strict=False),
             "wheelhouse": str(values.get("outlast_wheelhouse", "")),
         }
+
+
+def _check_settings(task_vars: dict[str, Any], values: dict[str, Any], skip: set[str]) -> list[dict[str, str]]:
+    """What the node would refuse when all that comes before its settings is done already; ``skip``: variables that are."""
+    host, peers = task_vars["inventory_hostname"], values.get("outlast_peers")
+    known = peers if isinstance(peers, list) else task_vars["groups"].get("outlast", [])
+    found: list[dict[str, str]] = node_settings.check(host, values, [str(name) for name in known], skip)
+    found += node_settings.alert_urls(values.get("outlast_alert_urls", []))
+    return found
 
 
 def _dashboard(port: int, said: Any) -> dict[str, Any]:

@@ -10,12 +10,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.outlast.agents.plugins.module_utils import drill_acts, drill_harm, drill_memory
 from ansible_collections.outlast.agents.plugins.module_utils.drill_node import DrillTrouble, Node
+
+from outlast.errors import OutlastError
+from outlast.work import drilling
 
 DOCUMENTATION = r"""
 module: drill
@@ -58,17 +62,27 @@ def carry_out(values: dict[str, Any]) -> list[dict[str, Any]]:
         node = Node(Path(values["home"]), values["scenario"], float(values["run"]), since or time.time())
         more = {act["needs"]: values["given"][act["needs"]]} if act.get("needs") else {}
         told: dict[str, Any] = {"do": act["do"], "mark": act.get("mark", ""), "at": time.time()}
+        _mark(node)
         try:
             told.update(ACTS[act["do"]](node, **(act.get("args") or {}), **more))
         except DrillTrouble as error:
             told["wrong"] = f"{act['do']}: {error}"
         except Exception as error:  # noqa: BLE001 (whatever it is, what was caused must end, and who reads it is told)
             told["wrong"] = f"{act['do']}: {type(error).__name__}: {' '.join(str(error).split())}"
+        if act["do"] == "settle":
+            _mark(node, ended=True)
         said.append(told)
         since = since or told["at"]
         if told.get("wrong"):
             break
     return said
+
+
+def _mark(node: Node, ended: bool = False) -> None:
+    """Have the node know that a drill runs, or no longer, so that who is told of what it causes is told so."""
+    # A disk that is full on purpose may not take it; then the drill is as it is.
+    with suppress(OutlastError):
+        (drilling.ended if ended else drilling.ran)(node.home, time.time())
 
 
 def main() -> None:

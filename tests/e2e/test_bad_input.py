@@ -74,6 +74,24 @@ def test_all_findings_at_once(clone: Clone, sketch: Sketch) -> None:
     assert_finding(done, "axiom: outlast_min_free", "lots")
 
 
+def test_settings_of_the_second_node(clone: Clone, sketch: Sketch) -> None:
+    """What a node would refuse of its services, jobs, probes and alerts is found for all nodes before the first is touched."""
+    axiom, coz = sketch.hosts["axiom"], sketch.hosts["coz"]
+    coz["outlast_services"] = {"web": {"command": ["sleep", 5], "environment": {"PORT": 8080}}}
+    axiom["outlast_services"] = {"web": {"comand": ["x"]}, "slow": {"command": ["x"], "grace": "10 parsecs"}}
+    axiom["outlast_jobs"] = {"nightly": {"schedule": "61 3 * * *", "command": ["x"]}}
+    axiom["outlast_probes"] = {"gateway": {"htp": "http://127.0.0.1/"}}
+    axiom["outlast_alert_urls"] = ["ntfys://ntfy.example/canary-topic", "canary-without-scheme"]
+    done = refused(clone, sketch, "axiom: outlast_services.web.comand", "unknown field")
+    assert "did you mean command?" in done.text
+    assert_finding(done, "axiom: outlast_services.slow.grace", "10 parsecs")
+    assert_finding(done, "axiom: outlast_jobs.nightly.schedule", "its minute is wrong")
+    assert_finding(done, "axiom: outlast_probes.gateway.htp", "unknown field")
+    assert_finding(done, "axiom: outlast_alert_urls", "entry 2")
+    assert "canary" not in done.text and "coz: " not in done.text, done.text
+    assert not list(sketch.homes.iterdir())
+
+
 def test_home_that_no_socket_fits_into(clone: Clone, sketch: Sketch) -> None:
     """A home too long for a Unix socket is refused before it is made."""
     sketch.hosts["axiom"]["outlast_home"] = str(sketch.homes / ("x" * 90))
@@ -167,15 +185,15 @@ def test_too_little_room(clone: Clone, sketch: Sketch) -> None:
 
 
 def test_malformed_setting_never_takes_the_place_of_a_good_one(clone: Clone, sketch: Sketch) -> None:
-    """What the runtime's own check refuses is not written: the node keeps its configuration and goes on."""
+    """What only the node can refuse, its time zones, is not written: it keeps its configuration and goes on."""
     sketch.hosts = {"coz": sketch.hosts["coz"]}
     assert clone.play("site.yml", "-i", sketch.write()).code == 0
     config = sketch.homes / "coz/etc/node.yml"
     before = config.read_text()
-    sketch.hosts["coz"]["outlast_stop"] = {"grace": "10 parsecs"}
+    sketch.hosts["coz"]["outlast_jobs"] = {"late": {"schedule": "@daily", "command": ["x"], "zone": "Europe/Belin"}}
     done = clone.play("site.yml", "-i", sketch.write())
     assert done.code != 0
-    assert "stop.grace" in done.text
+    assert "jobs.late.zone" in done.text and "did you mean Europe/Berlin?" in done.text
     assert "Traceback" not in done.text
     assert config.read_text() == before
 

@@ -69,7 +69,9 @@ def test_a_job_runs_by_the_clock(tmp_path: Path) -> None:
         shown = node.cli("jobs")
         assert (shown.returncode, shown.stderr) == (0, "")
         assert re.search(
-            r"^tick +every second UTC +in [01] s +\d s ago +(done in \d\.\d s|running)$", shown.stdout, re.MULTILINE
+            r"^tick +every second, UTC time +in [01] s +\d s ago +(done in \d\.\d s|running)$",
+            shown.stdout,
+            re.MULTILINE,
         )
 
 

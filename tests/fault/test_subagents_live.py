@@ -164,6 +164,9 @@ def test_the_third_that_is_given_up_switches_the_feature_off() -> None:
             assert len(notes) == count and f"{told['id']} failed 3 times, its task is yours: try it" in notes[-1]
             assert f"subagent-{told['id']}" in _alerts(node)
         assert "feature-subagents" in _alerts(node)
+        # What it printed is shown on this machine; alerts go to services of others, and to peers, as does what is off.
+        status = node.status()
+        assert "no luck" not in f"{status['alerts']} {status['subagents']} {node.journal()}"
         for start in (False, True):
             if start:
                 node.kill()
@@ -175,6 +178,8 @@ def test_the_third_that_is_given_up_switches_the_feature_off() -> None:
             listed = node.cli("feature", "list")
             assert listed.returncode == 1 and "subagents: off" in listed.stdout
             assert "feature-subagents" in _alerts(node)
+        listed = node.cli("subagents").stdout
+        assert listed.count("failed, 3 runs") == 3 and "exit 3: no luck" in listed
         assert node.cli("feature", "on", "subagents").returncode == 0
         assert not [one for one in _alerts(node) if one.startswith(("subagent-", "feature-"))]
         assert node.cli("feature", "list").returncode == 0

@@ -134,7 +134,7 @@ def test_a_hung_service_is_restarted(scene: Scene, how: str) -> None:
         os.kill(pid, 0)
     assert len(events(scene.node, "probe.failed", "gateway live")) == 1
     [reason] = {event["reason"] for event in events(scene.node, "service.exited")}
-    assert "gateway live (responding) fails" in reason and "did not answer within 0.4 s" in reason
+    assert "its probe live (responding) fails" in reason and "did not answer within 0.4 s" in reason
 
 
 def test_a_gateway_that_is_down_while_skills_run(scene: Scene) -> None:
@@ -192,7 +192,8 @@ def test_a_bad_artifact_is_told(tmp_path: Path) -> None:
         done = node.cli("step", "run", "--unit", "write-report", "--artifact", "report.md", "--", str(agent))
         assert done.returncode == 0, done.stderr
         until(lambda: node.status()["probes"]["working"]["reports"]["state"] == "not working", what="it is validated")
-        assert "it has no heading" in node.cli("health").stdout
+        assert "what its command printed: outlast logs probe.reports" in node.cli("health").stdout
+        assert "it has no heading" in node.cli("logs", "probe.reports").stdout
         assert [alert["name"] for alert in node.status()["alerts"]] == ["probe reports"]
     finally:
         node.stop()

@@ -126,6 +126,10 @@ class Probed:
         """What the daily files say."""
         return "".join(path.read_text() for path in self.home.memory.glob("*.md"))
 
+    def printed(self, log: str) -> str:
+        """What a log of programs has."""
+        return (self.home.outputs / f"{log}.log").read_text()
+
     def today(self) -> str:
         """The moment of now as the journal writes it."""
         return datetime.fromtimestamp(self.clock.now).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from outlast.config import load_config
-from outlast.core.alerting import Book, Item, Message, Rules, due, follow, hours, taken, timespan
+from outlast.core.alerting import Book, Item, Message, Rules, due, follow, hours, taken, timespan, why_untold
 from outlast.errors import ConfigError
 
 RULES = Rules(hours("22:00-07:00"), most=3, again=86_400.0, keep=7 * 86_400.0, calm=600.0)
@@ -163,3 +163,13 @@ def test_rules_that_do_not_fit_are_refused(tmp_path: Path, alerts: dict[str, str
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     assert caught.value.field == field and mend in caught.value.mend
+
+
+def test_why_an_alert_waits_is_said() -> None:
+    """Quiet hours until when, and as many messages as may be; what is urgent waits for neither but the last of them."""
+    soon, now = Item("soon", "x", 0.0), Item("now", "y", 0.0)
+    assert why_untold(Book(), soon, NIGHT, RULES) == "quiet hours until 07:00"
+    assert why_untold(Book(), now, NIGHT, RULES) == why_untold(Book(), soon, NOON, RULES) == ""
+    busy = Book(sent=(1.0, 2.0))
+    assert "3 are the most (outlast_alerts.most)" in why_untold(busy, soon, NOON, RULES)
+    assert why_untold(busy, now, NOON, RULES) == "" and why_untold(Book(sent=(1.0, 2.0, 3.0)), now, NOON, RULES)

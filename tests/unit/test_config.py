@@ -57,7 +57,10 @@ def test_defaults_are_those_of_the_specification(tmp_path: Path) -> None:
         (("node: coz", "node: coz\nmessages: {outbox_limit: much}"), "messages.outbox_limit", "such as"),
         (("node: coz", "node: coz\nservices: {web: {comand: [x]}}"), "services.web.comand", "did you mean command?"),
         (("node: coz", "node: coz\nservices: {web: {priority: P0}}"), "services.web.command", "it is missing"),
-        (("node: coz", "node: coz\nservices: {web: {command: [x, 8080]}}"), "services.web.command[1]", "| string"),
+        (("node: coz", "node: coz\nservices: {web: {command: [x, 3.10]}}"), "services.web.command[1]", "in quotes"),
+        (("[/bin/true]", "[/bin/true], environment: {A: off}"), "agent.environment.A", "yes or no to YAML"),
+        (("node: coz", "node: coz\njobs: {x: {command: [x, null]}}"), "jobs.x.command[1]", "nothing to YAML"),
+        (("node: coz", "node: coz\nprobes: {x: {artifacts: [2026-01-02]}}"), "probes.x.artifacts[0]", "a date to YAML"),
         (
             ("node: coz", "node: coz\nservices: {web: {command: [x], priority: P9}}"),
             "services.web.priority",
@@ -86,6 +89,38 @@ def test_wrong_input_is_one_line_that_names_field_and_mend(
     assert caught.value.field.startswith(field)
     assert said in text
     assert "\n" not in text
+
+
+def test_whole_numbers_are_words_in_commands_and_environments(tmp_path: Path) -> None:
+    """``command: [sleep, 5]`` and ``PORT: 8080`` mean what everybody means by them, wherever a command can stand."""
+    parts = {
+        "services": "{web: {command: [x, 8080], environment: {PORT: 8080}, probes: {up: {command: [x, 1]}}}}",
+        "jobs": "{nap: {schedule: '@daily', command: [sleep, 5], environment: {A: -1}}}",
+        "probes": "{good: {artifacts: [x, 2]}}",
+        "subagents": "{environment: {N: 3}}",
+    }
+    path = tmp_path / "node.yml"
+    more = "".join(f"{name}: {value}\n" for name, value in parts.items())
+    path.write_text(GOOD.replace("[/bin/true]", "[/bin/true, 7], environment: {K: 9}") + more)
+    config = load_config(path)
+    web, nap = config.services["web"], config.jobs["nap"]
+    assert (web.command, dict(web.environment), web.probes["up"].command) == (
+        ["x", "8080"],
+        {"PORT": "8080"},
+        ["x", "1"],
+    )
+    assert (nap.command, dict(nap.environment)) == (["sleep", "5"], {"A": "-1"})
+    assert config.probes["good"].artifacts == ["x", "2"] and config.subagents.environment == {"N": "3"}
+    assert config.agent.command == ["/bin/true", "7"] and config.agent.environment == {"K": "9"}
+
+
+def test_a_value_of_an_environment_is_not_repeated_in_an_error(tmp_path: Path) -> None:
+    """It may be a secret: an error names the variable, and never what is in it."""
+    path = tmp_path / "node.yml"
+    path.write_text(GOOD.replace("[/bin/true]", "[/bin/true], environment: {PIN: 48151.62342}"))
+    with pytest.raises(ConfigError, match=r"agent\.environment\.PIN: ") as caught:
+        load_config(path)
+    assert "48151" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ COLLECTIONS = Path(__file__).resolve().parents[2] / "collections"
 sys.path.insert(0, str(COLLECTIONS))
 
 from ansible_collections.outlast.agents.plugins.module_utils import drill_acts, drill_harm, drill_memory, outages  # noqa: E402
+from ansible_collections.outlast.agents.plugins.modules import drill as module  # noqa: E402
 from ansible_collections.outlast.agents.plugins.plugin_utils import drill_words, drills, specs  # noqa: E402
 from ansible_collections.outlast.agents.plugins.plugin_utils.drills import SCENARIOS, Run  # noqa: E402
+
+from outlast.home import Home  # noqa: E402
+from outlast.work.drilling import read_drills  # noqa: E402
 
 STEPS = ("arm", "prepare", "cause", "notice", "relieve", "recover", "rest", "settle")
 NODES = {"first": "coz", "second": "axiom"}
@@ -152,3 +157,23 @@ def test_after_a_drill_that_left_a_node_ill_nothing_more_is_caused() -> None:
     found = drill_words.verdict(run, "F3")
     assert not found.passed and "not well after F1" in found.wrong[0]
     assert drills.holds(run, "F1", "relieve", "axiom")
+
+
+def test_the_node_knows_when_it_is_drilled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first act of a drill to its last: what begins then is told to a person as a drill; also where an act fails."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/node.yml").write_text("node: coz\n")
+    (tmp_path / "var").mkdir()
+    home, seen = Home(tmp_path), []
+
+    def look(_: object) -> dict[str, Any]:
+        seen.append(read_drills(home)[-1].until > time.time() + 60)
+        raise RuntimeError("an act that fails")
+
+    monkeypatch.setattr(module, "ACTS", {"look": look, "settle": lambda _: {}})
+    values = {"home": str(tmp_path), "scenario": "F1", "run": 1.0, "since": 0, "given": {}}
+    module.carry_out({**values, "acts": [{"do": "look"}, {"do": "settle"}]})
+    assert seen == [True] and read_drills(home)[-1].until > time.time()
+    module.carry_out({**values, "acts": [{"do": "settle"}]})
+    [drill] = read_drills(home)
+    assert drill.began <= drill.until <= time.time()

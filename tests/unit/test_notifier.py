@@ -305,3 +305,22 @@ def test_what_is_not_declared_any_more_is_forgotten(tmp_path: Path, monkeypatch:
     assert {"service flap", "disk"} <= set(read_book(scene.home).items)
     scene.start()
     assert [one["name"] for one in scene.notifier.listed()["alerts"]] == ["disk"]
+
+
+def test_why_nobody_was_told_yet_is_said(scene: Scene) -> None:
+    """No URL, a service that does not take it: each alert that waits says why."""
+
+    def untold() -> list[str]:
+        return [one["untold"] for one in scene.notifier.listed()["alerts"]]
+
+    scene.home.alert_urls.unlink()
+    scene.alerts.found("disk", "soon", "the disk is full")
+    scene.step()
+    assert "set outlast_alert_urls" in untold()[0]
+    scene.listen(URL)
+    scene.net = False
+    scene.step()
+    assert untold() == ["JSON (line 1): no connection"]
+    scene.net = True
+    scene.step(1000.0)
+    assert untold() == [""]

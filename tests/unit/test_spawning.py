@@ -48,7 +48,10 @@ def test_an_order_that_can_work_is_taken_as_it_is() -> None:
             "COMMAND: the sub-agent's command /no/such does not exist; correct what follows --",
         ),
         ({"command": ["no-such-program"]}, "COMMAND: the sub-agent's command no-such-program is not on the PATH"),
-        ({"expect": {"../out": None}}, "--artifact: '../out' is not a path below the artifact"),
+        (
+            {"expect": {"../out": None}},
+            "--expect: '../out' is not a path below the artifact; write it like plots/fig.png",
+        ),
     ],
 )
 def test_an_order_that_cannot_work_is_refused(fields: dict[str, Any], said: str) -> None:

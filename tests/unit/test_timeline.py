@@ -245,3 +245,15 @@ def test_nothing_is_reported_as_nothing() -> None:
     found = day([])
     assert found.work == {} and found.incidents == [] and found.messages["success"] is None and found.figures == {}
     assert "nothing failed" in "\n".join(report_lines(found, "1h"))
+
+
+def test_the_processor_s_time_is_summed_over_starts() -> None:
+    """What an idle node uses is a little and not nothing, also in its first minute; what it used before is not counted."""
+
+    def used(*counts: tuple[float, float]) -> float:
+        measured = [line for at, cpu_s in counts for line in lines(at, seconds=60.0, cpu=0.0, cpu_s=cpu_s)]
+        return float(day([], measured).figures["cpu_s"])
+
+    assert used((600.0, 0.4)) == 0.4
+    assert used((30.0, 100.0), (90.0, 100.03)) == 0.03
+    assert used((30.0, 100.0), (90.0, 100.5), (600.0, 0.2), (660.0, 0.3)) == 0.8

@@ -23,10 +23,11 @@ from outlast.core.subagents import check as check_subagents
 from outlast.errors import ConfigError
 from outlast.quantity import duration, size
 from outlast.settings import Config
+from outlast.worded import as_words
 from outlast.work.declared import check as check_probes
 from outlast.work.roster import check as check_services
 
-__all__ = ["load_config"]
+__all__ = ["load_config", "parse"]
 
 
 # The longest task, every character of it escaped, or a result with as many files as an artifact may have.
@@ -52,6 +53,12 @@ def load_config(path: Path) -> Config:
         raise ConfigError(path.name, f"not YAML: {' '.join(str(error).split())}", "mend the file") from error
     if not isinstance(raw, dict):
         raise ConfigError(path.name, "it is not a mapping of fields", "begin with `node: NAME`")
+    return parse(raw)
+
+
+def parse(raw: dict[str, Any]) -> Config:
+    """Validate what a node.yml holds; nothing of this machine is looked at but its time zones. Raises ConfigError."""
+    raw = as_words(raw)
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
@@ -227,4 +234,8 @@ def _explain(path: str, section: type[msgspec.Struct], said: str) -> ConfigError
     mend = "see README.md, roles/runtime, for what it takes"
     if wrong.startswith("Expected `str`, got `int`"):
         mend = 'write it as text, in quotes ("8080"), and behind {{ … }} add | string'
+    if wrong.startswith("Expected `int`, got `str`"):
+        mend = "write it as a number, without quotes, and behind {{ … }} add | int"
+    if wrong.startswith("Expected `bool`"):
+        mend = "write true or false, without quotes"
     return ConfigError(field or "node.yml", wrong[0].lower() + wrong[1:], mend)

@@ -207,6 +207,11 @@ class Home:
         return self.root / "var" / "alerts.json"
 
     @property
+    def drills(self) -> Path:
+        """When the last drills ran here."""
+        return self.root / "var" / "drills.json"
+
+    @property
     def alert_urls(self) -> Path:
         """Where alerts are sent to: an apprise URL a line. A secret."""
         return self.keys / "alerts"

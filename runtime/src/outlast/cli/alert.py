@@ -101,8 +101,9 @@ def _on_disk(where: Where) -> dict[str, Any]:
     from outlast.work.notifier import read_book, told_of
 
     items = read_book(where.home).items
-    told = [{"name": name, **told_of(item)} for name, item in items.items() if not item.ended]
-    return {"node": where.home.node, "trouble": "the node is not running", "urls": [], "alerts": told}
+    down = "the node is not running"
+    told = [{"name": name, **told_of(item), "untold": down} for name, item in items.items() if not item.ended]
+    return {"node": where.home.node, "trouble": down, "urls": [], "alerts": told}
 
 
 def _lines(found: dict[str, Any], now: float) -> list[str]:
@@ -111,7 +112,8 @@ def _lines(found: dict[str, Any], now: float) -> list[str]:
     for one in sorted(found["alerts"], key=lambda one: bool(one["over"])):
         lines.append(f"{one['name']} ({one['urgency']}), {_story(one, now)}")
         lines.append(f"  {one['text']}")
-    if found["trouble"]:
+    # Each that nobody was told of has said it already.
+    if found["trouble"] and not any(one["untold"] == found["trouble"] and not one["over"] for one in found["alerts"]):
         lines.append(f"nobody can be told: {found['trouble']}")
     lines += [f"last time: {one['to']}: {'taken' if one['ok'] else one['why']}" for one in found["urls"]]
     return lines
@@ -126,5 +128,5 @@ def _story(one: dict[str, Any], now: float) -> str:
     elif one["told"]:
         parts.append(f"told {ago(one['told'], now)}")
     else:
-        parts.append("not told yet")
+        parts.append(f"not told yet: {one['untold']}")
     return ", ".join(parts)

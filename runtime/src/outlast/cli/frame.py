@@ -20,6 +20,8 @@ __all__ = ["frame"]
 
 # What is shown first when there is not room for all.
 _BAD = {"bad": 0, "warn": 1, "busy": 2, "off": 3, "ok": 4}
+# Of an external service these are no answer to how it is.
+_BREAKER = ("closed", "half-open", "open")
 _GROUPS = ("services", "jobs", "subagents", "probes", "external")
 
 
@@ -99,7 +101,8 @@ def _items(node: str, overview: Mapping[str, Any], *, many: bool) -> list[str]:
     rows = [["node" if many else "", "what", "name", "state", ""]]
     for bad, group, item in sorted(found, key=lambda one: (one[0], _GROUPS.index(one[1]), one[2]["name"])):
         mark = "!" if bad < _BAD["busy"] else " "
-        words = (group.removesuffix("s"), item["name"], f"{mark}{item['state']}", one_line(item.get("note", "")))
+        state = f"breaker {item['state']}" if item["state"] in _BREAKER else item["state"]
+        words = (group.removesuffix("s"), item["name"], f"{mark}{state}", one_line(item.get("note", "")))
         rows.append([node if many else "", *words])
     return [line.strip() if not many else line for line in table(rows)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -34,12 +35,13 @@ def health(where: Where, now: bool, as_json: bool) -> int:
     if as_json:
         emit(found)
     else:
-        tell("\n".join(health_lines(found, time.time())))
+        logs = sorted(path.stem for path in where.home.outputs.glob("probe.*.log") if not path.stem.endswith(".1"))
+        tell("\n".join(health_lines(found, time.time(), logs)))
     return 0 if found["ok"] else 1
 
 
-def health_lines(found: dict[str, Any], now: float) -> list[str]:
-    """The answer, for people."""
+def health_lines(found: dict[str, Any], now: float, logs: Sequence[str] = ()) -> list[str]:
+    """The answer, for people. ``logs``: those of probes' commands that failed once."""
     lines = [f"{found['node']}: mode {found['mode']}{_why(found['mode_reasons'])}"]
     if not found["health"]:
         return [
@@ -53,7 +55,14 @@ def health_lines(found: dict[str, Any], now: float) -> list[str]:
         since = ago(standing["since"], now) if standing["since"] else "-"
         marks = [_WORDS[levels[name]["ok"]] if name in levels else "-" for name in LEVELS.values()]
         rows.append([subject, standing["state"], since, *marks, one_line(standing["text"], 60)])
-    return [*lines, *(f"  {line}" for line in table(rows)), *_skills(found, now)]
+    return [*lines, *(f"  {line}" for line in table(rows)), *_printed(found, logs), *_skills(found, now)]
+
+
+def _printed(found: dict[str, Any], logs: Sequence[str]) -> list[str]:
+    """Where it stands what the commands of those that do not work printed: in no answer, because it may be a secret."""
+    bad = [name for name, one in found["working"].items() if one["state"] not in {"working", "not looked at"}]
+    mine = [log for log in logs if any(f"{log}.".startswith(f"probe.{name}.") for name in bad)]
+    return [f"  what its command printed: outlast logs {log}" for log in mine]
 
 
 def _why(reasons: list[str]) -> str:

@@ -104,7 +104,7 @@ def restart(where: Where, name: str, as_json: bool) -> int:
 @as_json
 @click.pass_obj
 def logs(where: Where, name: str, lines: int, follow: bool, as_json: bool) -> int:
-    """Show what a service or job printed.
+    """Show what a service or job printed, or a probe's command that failed (probe.NAME, probe.SERVICE.NAME).
 
     Works while the node is down too: `outlast logs gateway -f`. With --json each line is one JSON document.
     """

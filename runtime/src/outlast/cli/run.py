@@ -79,7 +79,8 @@ def _lines(listed: dict[str, Any], now: float) -> list[str]:
     notes = []
     for name, one in listed.items():
         last = one["last"]
-        when = f"{_words(one['schedule'])} {one['zone']}".strip()
+        # Without a zone of its own it goes by the machine's.
+        when = f"{_words(one['schedule'])}, {one['zone'] or one['clock'] or 'local'} time"
         rows.append([name, when, _next(one, now), ago(last["started"], now) if last else "never", _result(one)])
         if one["skips"]:
             counted = ", ".join(f"{count} {_SKIPS.get(reason, reason)}" for reason, count in one["skips"].items())
@@ -114,7 +115,7 @@ def _next(one: dict[str, Any], now: float) -> str:
     away = moment.timestamp() - now
     if 0 <= away < 60:
         return f"in {away:.0f} s"
-    return moment.strftime("%Y-%m-%d %H:%M" if away > _FAR_S else "%a %H:%M")
+    return moment.strftime("%Y-%m-%d %H:%M %Z" if away > _FAR_S else "%a %H:%M %Z")
 
 
 def _result(one: dict[str, Any]) -> str:

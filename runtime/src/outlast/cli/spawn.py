@@ -29,6 +29,7 @@ __all__ = ["spawn", "subagents", "token"]
 _ACTIONS = "; ".join(f"{action}: {what}" for action, what in capability.ACTIONS.items())
 _SCHEMA_BYTES = 64 << 10
 _TAIL_BYTES = 2000
+_ENDED_SHOWN = 5
 
 
 @click.command(context_settings={"allow_interspersed_args": False}, epilog=f"What can be allowed. {_ACTIONS}.")
@@ -97,16 +98,20 @@ def spawn(
 @click.command()
 @click.argument("name", metavar="ID", required=False)
 @click.option("--end", "reason", metavar="REASON", help="End this one, for good.")
+@click.option("--all", "every", is_flag=True, help="Of those that ended show all that are kept, not the last few.")
 @as_json
 @click.pass_obj
-def subagents(where: Where, name: str | None, reason: str | None, as_json: bool) -> int:
-    """Show the sub-agents of this node, or one of them with the end of its output."""
+def subagents(where: Where, name: str | None, reason: str | None, every: bool, as_json: bool) -> int:
+    """Show the sub-agents of this node and how the last ones ended, or one of them with the end of its output.
+
+    The newest 50 that ended are kept; --json has all of these.
+    """
     home = where.home
     if name is None:
         if reason is not None:
             raise BadInput("ID", "which one is to be ended is not said", "outlast subagents ID --end REASON")
         found = order(home, "subagents/ls")
-        emit(found) if as_json else tell("\n".join(_overview(found)))
+        emit(found) if as_json else tell("\n".join(_overview(found, every=every)))
         return 0
     if reason is not None:
         fits("--end", reason, 512, "say why")
@@ -173,8 +178,9 @@ def _expected(text: str) -> tuple[str, Schema | None]:
     except OSError as error:
         raise BadInput("--expect", f"{path} cannot be read ({error.strerror})", "name a file of JSON Schema") from error
     except ValueError as error:
-        known = "type, enum, required, properties, additionalProperties, items, minItems and minLength are known"
-        raise BadInput("--expect", f"{path}: {one_line(str(error), 100)}", known) from error
+        known = "type, enum, required, properties, additionalProperties, items, minItems and minLength"
+        wrong = f"{path} is no schema that is known here: {one_line(str(error), 100)}"
+        raise BadInput("--expect", wrong, f"write a JSON Schema of {known} alone") from error
 
 
 def _ended(found: dict[str, Any], as_json: bool) -> int:
@@ -191,7 +197,7 @@ def _state(found: dict[str, Any]) -> str:
     return "running" if found["running"] else str(found["status"])
 
 
-def _overview(found: dict[str, Any]) -> list[str]:
+def _overview(found: dict[str, Any], *, every: bool) -> list[str]:
     now = time.time()
     lines = [f"switched off: {why}; outlast feature on {name}" for name, why in found["off"].items()]
     if found["sandbox_trouble"]:
@@ -202,7 +208,17 @@ def _overview(found: dict[str, Any]) -> list[str]:
     ]
     day = found["day"]
     lines += table(rows) if rows else ["none runs, none waits"]
+    shown = found["ended"] if every else found["ended"][:_ENDED_SHOWN]
+    if shown:
+        lines += ["", *table([_last(one, now) for one in shown])]
+    if more := len(found["ended"]) - len(shown):
+        lines.append(f"… and {more} before: outlast subagents --all")
     return [*lines, f"last 24 h: {day['done']} done, {day['failed']} failed for good"]
+
+
+def _last(one: dict[str, Any], now: float) -> list[str]:
+    how = one["status"] if one["attempts"] == 1 else f"{one['status']}, {one['attempts']} runs"
+    return [one["id"], how, ago(one["ended"], now), one_line(one["task"], 40), one_line(one["detail"], 60)]
 
 
 def _tail(path: Path) -> list[str]:

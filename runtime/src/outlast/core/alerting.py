@@ -44,6 +44,7 @@ __all__ = [
     "rules_of",
     "taken",
     "timespan",
+    "why_untold",
 ]
 
 Urgency = Literal["soon", "now"]
@@ -223,6 +224,15 @@ def due(book: Book, now: float, minute: int, rules: Rules, moment: Callable[[flo
         lines = [*lines[: _LINES - 1], f"and {len(lines) - _LINES + 1} more: outlast alert list"]
     word = "urgent: " if urgent else "" if holding else "over: "
     return Message(word + _listed([*holding, *ending]), "\n".join(lines), bool(urgent), tuple(holding), tuple(ending))
+
+
+def why_untold(book: Book, item: Item, minute: int, rules: Rules) -> str:
+    """Why one that nobody was told of waits by these rules; empty where it does not. ``minute``: as in ``due``."""
+    if item.urgency == "soon" and rules.quiet.holds(minute):
+        return f"quiet hours until {rules.quiet.end // 60:02}:{rules.quiet.end % 60:02}"
+    if len(book.sent) >= rules.most - (item.urgency == "soon" and rules.most > 1):
+        return f"{len(book.sent)} messages went out within the hour, {rules.most} are the most (outlast_alerts.most)"
+    return ""
 
 
 def _is_due(item: Item, now: float, rules: Rules) -> bool:

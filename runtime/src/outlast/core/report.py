@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -117,7 +118,7 @@ def report(
         messages=_messages(within, measured),
         alerts=_alerts(told, since),
         incidents=incidents,
-        figures=_figures(measured),
+        figures=_figures(measured, since),
     )
 
 
@@ -252,18 +253,19 @@ def _alerts(events: Sequence[Mapping[str, Any]], since: float) -> list[Alert]:
     ]
 
 
-def _figures(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _figures(lines: Sequence[Mapping[str, Any]], since: float) -> dict[str, float]:
     """The greatest of each figure, and of the processor what was used in all."""
     found: dict[str, float] = {}
     for name in ("rss", "lag", "disk", "load", "queued"):
         values = [float(line[name]) for line in lines if isinstance(line.get(name), int | float)]
         if values:
             found[f"{name}_max"] = max(values)
-    used = [
-        float(line["cpu"]) * float(line["seconds"]) / 100
-        for line in lines
-        if isinstance(line.get("cpu"), int | float) and isinstance(line.get("seconds"), int | float)
-    ]
+    # It counts from each start of the runtime on; shares of each minute would round what an idle node uses to nothing.
+    used = [line for line in lines if isinstance(line.get("cpu_s"), int | float)]
     if used:
-        found["cpu_s"] = round(sum(used), 1)
+        # What a runtime that began before that time had used by then is not counted.
+        first, seconds = used[0], used[0].get("seconds")
+        began = isinstance(seconds, int | float) and _at(first) - seconds > since
+        counts = [0.0 if began else float(first["cpu_s"]), *(float(line["cpu_s"]) for line in used)]
+        found["cpu_s"] = round(sum(now - before if now >= before else now for before, now in pairwise(counts)), 2)
     return found

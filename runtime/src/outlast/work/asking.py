@@ -1,7 +1,9 @@
 """Asks one probe once: over HTTP, by a command, or by a file's age.
 
 Rules kept here: every way ends within the probe's time and reads a bounded answer; whatever goes wrong is an answer that is
-not well, in words for a person, and never an error; that something answered at all is told apart from a good answer.
+not well, in words for a person, and never an error; that something answered at all is told apart from a good answer. What a
+command prints is in no answer, for answers go into events, alerts, the journal and to peers, and a program may print a secret:
+the last line of one that failed is in ``var/outputs/probe.NAME.log``, for its owner alone.
 
 Left to others: what an answer leads to (core.probes), when it is asked (work.probes).
 """
@@ -14,9 +16,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from outlast.clock import iso
 from outlast.core.probes import Answer
 from outlast.core.record import one_line
 from outlast.errors import AgentError, HttpError, PeerError
+from outlast.home import Home
 from outlast.net import client
 from outlast.quantity import spoken
 from outlast.settings import Probe
@@ -26,7 +30,7 @@ from outlast.work.process import Guard, Output, Process, Program
 __all__ = ["ask_command", "ask_file", "ask_http"]
 
 _ANSWER_BYTES = 1 << 20
-_SAID_BYTES, _SAID_CHARS = 4096, 120
+_SAID_BYTES, _SAID_CHARS, _LOG_BYTES = 4096, 500, 64 << 10
 _GRACE_S = 1.0
 
 
@@ -59,29 +63,36 @@ async def ask_http(probe: Probe, timeout: float) -> Answer:
 
 
 async def ask_command(
-    one: Declared, command: Sequence[str], directory: Path, guard: Guard, more: Mapping[str, str] | None = None
+    one: Declared, command: Sequence[str], home: Home, guard: Guard, more: Mapping[str, str] | None = None
 ) -> Answer:
-    """Does the command end with 0 in time? What it printed last says why not. ``more``: of its environment."""
-    said = _Said()
-    program = Program(one.label, command, directory, {**one.environment, **(more or {})}, grace_s=_GRACE_S)
+    """Does the command end with 0 in time? What it printed last is kept where it did not. ``more``: of its environment."""
+    said, environment = _Said(), {**one.environment, **(more or {})}
+    program = Program(one.label, command, home.workspace, environment, grace_s=_GRACE_S)
+    answer = await _asked(program, said, guard, one.timeout)
+    if not answer.ok:
+        last = said.last_line() or "it printed nothing"
+        kept = Output(home.outputs / f"{one.log}.log", _LOG_BYTES)
+        kept.write(f"{iso(time.time())} {answer.text}: {last}\n".encode())
+        kept.close()
+    return answer
+
+
+async def _asked(program: Program, said: Output, guard: Guard, timeout: float) -> Answer:
     try:
         process = await Process.start(program, said, guard)
     except AgentError as error:
         return Answer(False, one_line(str(error)))
     waiting = asyncio.create_task(process.wait())
     try:
-        await asyncio.wait({waiting}, timeout=one.timeout)
+        await asyncio.wait({waiting}, timeout=timeout)
     finally:
         if not waiting.done():
             waiting.cancel()
             await process.end()
     if waiting.cancelled() or not waiting.done():
-        return Answer(False, f"not done after {one.timeout:g} s, so it was ended")
-    code, last = waiting.result(), said.last_line()
-    if code == 0:
-        return Answer(True, last or "exit 0")
-    how = f"exit {code}" if code > 0 else f"ended by signal {-code}"
-    return Answer(False, f"{how}: {last}" if last else how)
+        return Answer(False, f"not done after {timeout:g} s, so it was ended")
+    code = waiting.result()
+    return Answer(code == 0, f"exit {code}" if code >= 0 else f"ended by signal {-code}")
 
 
 def ask_file(path: Path, name: str, fresh: float, now: float, since: float = 0.0) -> Answer:

@@ -57,6 +57,18 @@ class Declared:
         """What its cause and its alert are called."""
         return f"probe {self.label}"
 
+    @property
+    def log(self) -> str:
+        """What the log is called that has what its command printed; no service or job can be called so."""
+        return f"probe.{self.label.replace(' ', '.')}"
+
+    @property
+    def mend(self) -> str:
+        """What a person types when it fails."""
+        if self.way in {"command", "artifacts"}:
+            return f"outlast logs {self.log}"
+        return f"outlast logs {self.service}" if self.service else "outlast health --now"
+
 
 def declared(config: Config) -> list[Declared]:
     """Every probe of the services, then those of their own, with every default filled in.

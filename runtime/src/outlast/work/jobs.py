@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -306,6 +307,7 @@ class Jobs:
         yield "since", last.started if last and job.running else ""
         for name in ("schedule", "zone", "priority", "owner"):
             yield name, getattr(job.settings, name)
+        yield "clock", datetime.fromtimestamp(self._around.clock.time(), job.schedule.zone).tzname() or ""
         yield "here", job.ours
         yield "next", _next(job)
         yield "runs", entry.runs

@@ -34,6 +34,7 @@ from outlast.settings import Config
 from outlast.store import durable, regular
 from outlast.store.events import EventLog
 from outlast.store.kept import read_kept
+from outlast.work.drilling import as_drill, read_drills
 from outlast.work.posting import Posted, post, read_urls
 
 __all__ = ["Notifier", "read_book", "told_of", "try_out"]
@@ -42,6 +43,7 @@ __all__ = ["Notifier", "read_book", "told_of", "try_out"]
 _GATHER_S = 1.0
 _SETTLES_S = 3600.0
 _BASE_S, _MOST_S = 10.0, 900.0
+_NO_URL = "no alert URL is given: set outlast_alert_urls, then: ansible-playbook site.yml"
 _KINDS = {"now": "failure", "soon": "warning"}
 
 
@@ -135,14 +137,24 @@ class Notifier:
 
     def listed(self) -> dict[str, Any]:
         """Every alert, what was told of it, and where to. Raises nothing."""
-        told = {name: told_of(item) for name, item in self.book.items.items() if not item.ended}
-        unheard = {one.name: told_of(_item(one)) for one in self._alerts.raised if one.name not in told}
+        items = {one.name: _item(one) for one in self._alerts.raised}
+        items |= {name: item for name, item in self.book.items.items() if not item.ended}
         return {
             "node": self._node,
             "trouble": self.trouble,
             "urls": msgspec.to_builtins(self._posted),
-            "alerts": [{"name": name, **one} for name, one in {**told, **unheard}.items()],
+            "alerts": [
+                {"name": name, **told_of(item), "untold": self._untold_for(item)} for name, item in items.items()
+            ],
         }
+
+    def _untold_for(self, item: Item) -> str:
+        """Why nobody was told of it; empty where somebody was, or knows of it."""
+        if item.told is not None or item.known:
+            return ""
+        local = time.localtime(self._clock.time())
+        waits = alerting.why_untold(self.book, item, local.tm_hour * 60 + local.tm_min, self._rules)
+        return self.trouble or waits or "it is about to be"
 
     def _know(self, body: bytes) -> object:
         """A person knows of it, and is told no more but that it is over."""
@@ -183,7 +195,7 @@ class Notifier:
         """Look at what holds, and tell what is due."""
         try:
             urls = read_urls(self._home.alert_urls)
-            self._nowhere = "" if urls else "no URL is given: outlast_alert_urls"
+            self._nowhere = "" if urls else _NO_URL
         except KeyFileError as error:
             urls, self._nowhere = [], str(error)
         if not urls and not self.book.items:
@@ -208,6 +220,7 @@ class Notifier:
         return is_news or self._clock.monotonic() >= self._not_before
 
     async def _tell(self, message: Message, urls: list[str]) -> None:
+        message = as_drill(message, self.book, read_drills(self._home))
         kind = "failure" if message.urgent else "warning" if message.holding else "success"
         self._posted = await post(urls, f"Outlast {self._node}: {message.title}", message.body, kind)
         names = [*message.holding, *message.ending]

@@ -208,7 +208,7 @@ class Probes:
             if one.way == "http":
                 answer = await ask_http(one.probe, one.timeout)
             else:
-                answer = await ask_command(one, one.probe.command, self._around.home.workspace, self._around.guard)
+                answer = await ask_command(one, one.probe.command, self._around.home, self._around.guard)
         except (OSError, OutlastError) as error:
             answer = Answer(False, one_line(f"it could not be asked: {error}"))
         finally:
@@ -252,11 +252,10 @@ class Probes:
             around.alerts.gone(key)
         elif "alert" in due:
             helped = f", and {watch.condition.restarts} restarts did not help" if watch.condition.restarts else ""
-            logs = f"; mend: outlast logs {one.service}" if one.service else "; mend: outlast health --now"
-            around.alerts.found(key, "soon", f"{words}{helped}{logs}")
+            around.alerts.found(key, "soon", f"{words}{helped}; mend: {one.mend}")
         if "restart" in due:
             try:
-                self._services.restart(one.service, words)
+                self._services.restart(one.service, f"its probe {words.removeprefix(f'{one.service} ')}")
                 watch.condition = restarted(watch.condition)
             except OutlastError as error:
                 around.events.emit("probe.not_restarted", name=one.label, error=str(error))
@@ -303,7 +302,7 @@ class Probes:
         if not folder.is_dir():
             return
         command = [*one.probe.artifacts, str(folder)]
-        answer = await ask_command(one, command, home.workspace, self._around.guard, {"OUTLAST_UNIT": unit})
+        answer = await ask_command(one, command, home, self._around.guard, {"OUTLAST_UNIT": unit})
         self._take(watch, Answer(answer.ok, f"{unit}: {answer.text}"))
         if not answer.ok:
             self._around.events.emit("artifact.invalid", correlation_id=unit, name=one.label, text=answer.text)

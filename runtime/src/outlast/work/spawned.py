@@ -22,6 +22,7 @@ from outlast.clock import stamp
 from outlast.core.capability import AGENT_ID
 from outlast.core.expect import Schema
 from outlast.core.plainjson import from_json
+from outlast.core.record import one_line
 from outlast.errors import DurabilityError
 from outlast.home import Home
 from outlast.store import durable, regular
@@ -30,8 +31,8 @@ from outlast.work.leavings import GONE, Leavings
 
 # fmt: off
 __all__ = [
-    "Ending", "Named", "Spawn", "Ticket", "Waiting", "ended_since", "left_open", "put_away", "read_ticket", "told",
-    "write_ticket",
+    "Ending", "Named", "Spawn", "Ticket", "Waiting", "ended_last", "ended_since", "left_open", "outward", "put_away",
+    "read_ticket", "told", "write_ticket",
 ]
 # fmt: on
 
@@ -153,6 +154,22 @@ def ended_since(home: Home, since: float) -> list[tuple[float, bool]]:
             with contextlib.suppress(ValueError):
                 found.append((datetime.fromisoformat(ticket.ended).timestamp(), ticket.status == "done"))
     return sorted(one for one in found if one[0] > since)
+
+
+def ended_last(home: Home) -> list[dict[str, Any]]:
+    """Those that are kept, and how they ended; the last one first."""
+    found = [ticket for name in _ended(home) if (ticket := read_ticket(home.ended / name)) and ticket.ended]
+    about = ("id", "status", "detail", "ended", "attempts", "exit_code")
+    return [
+        {**{name: getattr(ticket, name) for name in about}, "task": one_line(ticket.task, 80)}
+        for ticket in sorted(found, key=lambda one: one.ended, reverse=True)
+    ]
+
+
+def outward(detail: str) -> str:
+    """Why it failed without what it printed last, which may be a secret: alerts go to services of others, and to peers."""
+    exit_code = re.match(r"exit -?\d+(?=: )", detail)
+    return exit_code[0] if exit_code else detail
 
 
 def told(ticket: Ticket) -> dict[str, Any]:

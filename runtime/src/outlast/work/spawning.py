@@ -37,7 +37,10 @@ def accepted(order: Spawn, ours: SubAgents, seen: Sequence[Path], now: str) -> T
     if "use:network" in actions and not ours.network:
         raise BadInput("--allow", "use:network is not to be had here", "set network: true in outlast_subagents")
     if order.expect:
-        check_names(list(order.expect))
+        try:
+            check_names(list(order.expect))
+        except BadInput as error:
+            raise BadInput("--expect", error.wrong, error.mend) from error
     try:
         program = find(order.command, search_path(), "sub-agent's command", "correct what follows --")
     except AgentError as error:

@@ -43,8 +43,10 @@ from outlast.work.spawned import (
     Spawn,
     Ticket,
     Waiting,
+    ended_last,
     ended_since,
     left_open,
+    outward,
     put_away,
     read_ticket,
     told,
@@ -92,7 +94,7 @@ class SubAgents:
             **self.features.orders(),
             "subagents/spawn": self._spawn,
             "subagents/show": lambda body: self._shown(msgspec.json.decode(body, type=Named).id),
-            "subagents/ls": lambda _: self.report(),
+            "subagents/ls": lambda _: {**self.report(), "ended": ended_last(self._home)},
             "subagents/wait": self._wait,
             "subagents/end": self._end,
         }
@@ -276,7 +278,7 @@ class SubAgents:
     def _give_up(self, ticket: Ticket) -> None:
         """It failed for the last time: whoever is above it is told (spec.md, section 5). Raises DurabilityError."""
         if ticket.id not in self._alerted:
-            why, most = ticket.detail or "it was cut off", self._config.off_after
+            why, most = outward(ticket.detail) or "it was cut off", self._config.off_after
             text = f"{ticket.id} failed {ticket.attempts} times, its task is yours: {one_line(ticket.task, 60)}"
             self._around.memory.note(FEATURE, one_line(f"{text} ({why})"))
             self.features.failed(FEATURE, most, f"{most} failed for good within a day, the last {ticket.id}: {why}")
