@@ -10,6 +10,8 @@ PLAY := $(BIN)/ansible-playbook
 ifneq ($(shell locale charmap 2>/dev/null),UTF-8)
 export LC_ALL := C.UTF-8
 endif
+# Tests start Python thousands of times: modules that are compiled anew each time are a fifth of it.
+unexport PYTHONDONTWRITEBYTECODE
 # Ansible ignores an ansible.cfg in a directory that others may write to, unless told that it is meant.
 export ANSIBLE_CONFIG := ansible.cfg
 
