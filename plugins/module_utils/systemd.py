@@ -70,6 +70,9 @@ class Manager(Backend):
         self._order("daemon-reload")
         # With another schedule other units were needed: what is left of them is no longer wanted.
         gone = [os.path.basename(path) for path in self.definition_paths() if not os.path.exists(path)]
+        if self.timer in gone and ask(["systemctl", "is-active", "--quiet", self.timer])[0] == 0:
+            # What it began just now is a run of the old definition, and would be taken for the program itself.
+            ask(["systemctl", "stop", self.timer, self.service])
         for words in (["stop"], ["--quiet", "disable"], ["reset-failed"]):
             ask(["systemctl", *words, *gone])
         self._order("--quiet", "enable", self.unit)
