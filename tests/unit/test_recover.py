@@ -193,9 +193,7 @@ def test_the_command(home: Home) -> None:
     assert code == 0 and told["changed"] and told["kept"] and told["emergency"] == ""
     code, out, _ = outlast(home, "recover")
     assert code == 0 and out == "axiom: STATE.json says what the journal and the artifacts say\n"
-    (day,) = home.memory.glob("*.md")
-    day.rename(home.root / "day")
-    home.memory.rmdir()
+    home.memory.rename(home.root / "days")
     home.memory.write_text("no folder")
     home.state_file.unlink()
     code, out, err = outlast(home, "recover")

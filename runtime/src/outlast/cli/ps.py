@@ -140,17 +140,16 @@ def printed(home: Home, name: str, lines: int, *, follow: bool) -> Iterator[str]
         whole, rest = [*whole, rest], b""
     yield from map(_text, deque(whole, max(lines, 0)))
     while follow:
+        # Looked at before it is read: whoever rotates it writes nothing to the old one afterwards, but may well just before.
+        replaced = _replaced(path, stream)
         data = stream.read() if stream else b""
         *whole, rest = (rest + data).split(b"\n")
         yield from map(_text, whole)
-        if data:
-            continue
-        # All of the old one was read: whoever rotates it writes nothing to it any more.
-        if _replaced(path, stream):
+        if replaced:
             if stream:
                 stream.close()
             stream = _opened(path)
-        else:
+        elif not data:
             time.sleep(_LOOK_S)
 
 
