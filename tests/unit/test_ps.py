@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from click.testing import CliRunner
@@ -126,7 +127,7 @@ def test_escape_sequences_reach_no_terminal(home: Home) -> None:
 
 def test_follow_loses_nothing_when_the_file_is_rotated(home: Home) -> None:
     """Each line comes once and in order, over rotations, also where the file is not there yet."""
-    follower = printed(home, "gateway", 5, follow=True)
+    follower = printed(home, "gateway", 300, follow=True)
     seen: list[str] = []
     reader = threading.Thread(target=lambda: seen.extend(itertools.islice(follower, 300)), daemon=True)
     reader.start()
@@ -137,3 +138,20 @@ def test_follow_loses_nothing_when_the_file_is_rotated(home: Home) -> None:
             until(lambda number=number: len(seen) > number - 1 or not reader.is_alive(), what="the reader")
     reader.join(30)
     assert seen == [f"line {number}" for number in range(300)]
+
+
+def test_what_was_printed_just_before_a_rotation_is_followed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that came between the last reading and the rotation are shown, before those of the new file."""
+    output = Output(home.outputs / "gateway.log", 30)
+    output.write(b"first\n")
+    follower = printed(home, "gateway", 5, follow=True)
+    assert next(follower) == "first"
+    late = [b"second\n", b"third\n", b"fourth, in a new file\n"]
+
+    def looked(path: Path, stream: IO[bytes] | None, replaced: Callable[..., bool] = module._replaced) -> bool:
+        while late:
+            output.write(late.pop(0))
+        return replaced(path, stream)
+
+    monkeypatch.setattr(module, "_replaced", looked)
+    assert [next(follower) for _ in range(3)] == ["second", "third", "fourth, in a new file"]

@@ -131,9 +131,12 @@ def logs(where: Where, name: str, lines: int, follow: bool, as_json: bool) -> in
 def printed(home: Home, name: str, lines: int, *, follow: bool) -> Iterator[str]:
     """The last ``lines`` lines that a program printed, then (with ``follow``) each new one, also when the file is rotated."""
     path = home.outputs / f"{name}.log"
+    older = path.with_suffix(".1.log")
     stream = _opened(path)
-    before = _opened(home.outputs / f"{name}.1.log")
-    *whole, rest = ((before.read() if before else b"") + (stream.read() if stream else b"")).split(b"\n")
+    before = _opened(older)
+    # Rotated between the two, they are one file.
+    early = before.read() if before and _replaced(older, stream) else b""
+    *whole, rest = (early + (stream.read() if stream else b"")).split(b"\n")
     if before:
         before.close()
     if rest and not follow:
