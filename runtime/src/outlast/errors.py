@@ -6,7 +6,7 @@ Secrets are never part of an error's text.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 __all__ = [
     "AgentError",
@@ -16,6 +16,7 @@ __all__ = [
     "CorruptError",
     "DurabilityError",
     "FilesError",
+    "GatewayError",
     "HeldError",
     "HttpError",
     "KeyFileError",
@@ -107,3 +108,26 @@ class ControlError(OutlastError):
 
 class FilesError(OutlastError):
     """What a peer sent over SSH is not to be had, or not taken. The text may be shown to a peer."""
+
+
+class GatewayError(OutlastError):
+    """OpenClaw's gateway did not do what it was asked. ``code``: its own word for why, where it said one.
+
+    ``kind``: away (nobody is there), starting (it is there, and not yet ready, or not any more), refused (it does not know our
+    token), failed (it answered with an error), late (no answer in time).
+    """
+
+    def __init__(
+        self,
+        kind: Literal["away", "starting", "refused", "failed", "late"],
+        field: str,
+        wrong: str,
+        mend: str,
+        code: str = "",
+    ) -> None:
+        self.kind = kind
+        self.field = field
+        self.wrong = wrong
+        self.mend = mend
+        self.code = code
+        super().__init__(f"{field}: {wrong}; {mend}")

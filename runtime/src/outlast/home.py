@@ -222,6 +222,16 @@ class Home:
         return self.keys / "dashboard"
 
     @property
+    def backups(self) -> Path:
+        """Backups of this node: ``outlast-NODE-TIME.tar.gz``."""
+        return self.root / "var" / "backups"
+
+    @property
+    def restoring(self) -> Path:
+        """What of a backup is still to be put in its place; there only while that is done, or was cut off."""
+        return self.root / "var" / "restoring.json"
+
+    @property
     def trash(self) -> Path:
         """What was set aside."""
         return self.root / "var" / "trash"

@@ -25,7 +25,7 @@ _LOOK_S = 0.05
 def held(home: Home, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the home's lock; another process may take up to ``wait_s`` seconds to let go of it.
 
-    Raises HeldError that says who holds it, DurabilityError, OSError.
+    Raises HeldError that says who holds it, CorruptError, DurabilityError, OSError.
     """
     durable.make_dir(home.lock.parent)
     fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -37,6 +37,11 @@ def held(home: Home, wait_s: float = 0.0) -> Iterator[None]:
             time.sleep(_LOOK_S)
         # Whoever takes a home writes into it, and that must work on a full disk as well.
         ballast.first_aid(home)
+        if home.restoring.exists():
+            # A restore that was cut off: nobody works with half of it.
+            from outlast.backup.activation import carry_on
+
+            carry_on(home.root, home.restoring)
         # For people who look for who holds it; the lock itself is what counts.
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
