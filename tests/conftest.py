@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +18,14 @@ settings.load_profile("outlast")
 # Who starts the tests in the background may have these ignored, and what is ignored stays so in every process below.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def openclaw_release() -> Path:
+    """The real OpenClaw that we pin, with its Node.js, installed once a machine; tests that take it are skipped without it."""
+    from support.openclaw import release
+
+    return release()
 
 
 @pytest.fixture(autouse=True)

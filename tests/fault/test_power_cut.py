@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from fault.operations import STORE
+from fault.operations_backup import BACKUP
 from fault.operations_local import LOCAL
 from fault.operations_upkeep import UPKEEP
 from fault.operations_work import WORK
 from fault.powercut import Operation, after_every_failure, after_every_kill, every_cut, recorded
 from support.forgetful import Forgetful, forgetful
 
-OPERATIONS = [*STORE, *LOCAL, *UPKEEP, *WORK]
+OPERATIONS = [*STORE, *LOCAL, *UPKEEP, *WORK, *BACKUP]
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ class SmallDisk:
     def fill(self) -> None:
         """Leave not one byte, as seen by whoever writes next."""
         with open(self._filler, "ab", buffering=0) as file:
-            for piece in (1 << 16, 1 << 12, 1):
+            for piece in (1 << 22, 1 << 16, 1 << 12, 1):
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(bytes(piece))

@@ -11,6 +11,7 @@ Left to others: networks, inventories, and removing hosts (hosts.py); the images
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -34,6 +35,9 @@ USER = "operator"
 _DOUBLE = REPOSITORY / "molecule" / "shared" / "mac"
 _LIMIT_S = 600.0
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+# Where npm on a host keeps what it downloads: a folder of this machine, beside the images.
+_NPM_CACHE = "/var/cache/outlast/npm"
+_NPM_KEYS = ("registry", "proxy", "https-proxy", "noproxy", "strict-ssl")
 _PIP_KEYS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout", "retries")
 # The emulator hands on neither user namespaces nor credentials nor the setting up of a network: units that ask for one fail
 # at their start (217/USER, 243/CREDENTIALS, 225/NETWORK). On a real ARM machine they do not.
@@ -147,7 +151,8 @@ def start(machine: Machine, network: str, labels: Sequence[str]) -> None:
     podman(
         *runtime, "create", "--name", machine.container, "--hostname", machine.name, *labels, "--network", network,
         "--ip", machine.address, "--no-hosts", "--arch", image.arch, "--privileged", "--systemd=always",
-        "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=32768:32768", image.tag, "/lib/systemd/systemd",
+        "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=32768:32768", "--volume", f"{_npm_cache()}:{_NPM_CACHE}",
+        image.tag, "/lib/systemd/systemd",
     )  # fmt: skip
     root = Path(podman("mount", machine.container).strip())
     try:
@@ -183,6 +188,7 @@ def _furnish(machine: Machine, root: Path) -> None:
     os.utime(root / "var/lib/apt/lists", (0, 0))
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n::1 localhost\n")
     (root / "etc/pip.conf").write_text(_pip_settings())
+    (root / "root/.npmrc").write_text(_npm_settings())
     (root / "etc/apt/apt.conf.d/00machine").write_text("".join(f"{line}\n" for line in apt_settings()))
     if machine.is_emulated:
         for unit, setting in _EMULATED.items():
@@ -203,6 +209,22 @@ def _pip_settings() -> str:
         if match[1] in _PIP_KEYS and value:
             lines.append(f"{match[1]} = {value}")
     return "\n".join(["[global]", *lines, ""])
+
+
+def _npm_settings() -> str:
+    """How this machine reaches npm's packages, as far as it says so."""
+    found = {"cafile": _BUNDLE}
+    if shutil.which("npm"):
+        done = subprocess.run(["npm", "config", "list", "--json"], capture_output=True, text=True, check=False)
+        known = json.loads(done.stdout or "{}")
+        found |= {key: str(known[key]) for key in _NPM_KEYS if isinstance(known.get(key), str) and known[key]}
+    return "".join(f"{key}={value}\n" for key, value in found.items())
+
+
+def _npm_cache() -> Path:
+    folder = IMAGES["pi-amd64"].archive.parent.parent / "npm"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def checked(folder: Path) -> str:

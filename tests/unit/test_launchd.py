@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 sys.path += [str(PACKAGE), str(ROOT / "collections")]
 
 from ansible_collections.outlast.agents.plugins.module_utils import launchd, managers  # noqa: E402
+from ansible_collections.outlast.agents.plugins.modules import unit  # noqa: E402
 from launchd_double import definition  # noqa: E402
 
 TEMPLATES = ROOT / "roles" / "service" / "templates"
@@ -235,6 +236,19 @@ def test_stop_waits_until_a_slow_job_is_gone(here: Mac) -> None:
     manager.stop()
     manager.load()
     assert manager.seen().loaded
+
+
+def test_what_is_stopped_with_the_runtime_is_started_with_it(here: Mac) -> None:
+    """A gateway that recover-state.yml or restore.yml stopped runs again; one that was never set up is left alone."""
+    managed = [launchd.Manager("gateway"), launchd.Manager("runtime")]
+    for manager in managed:
+        write(here, name=manager.label)
+        manager.load()
+    values = {"home": str(here.root / "none"), "ready_url": ""}
+    unit.stop({**values, "state": "stopped"}, managed, False)
+    assert [manager.seen().running for manager in managed] == [False, False]
+    unit.again(values, [launchd.Manager("gateway"), launchd.Manager("other")], False)
+    assert managed[0].seen().running
 
 
 def test_both_definitions_are_loaded_and_forgotten_together(here: Mac) -> None:

@@ -223,6 +223,19 @@ def test_a_damaged_book_is_begun_anew(scene: Scene, content: bytes) -> None:
     assert scene.sent and read_book(scene.home).items["fire"].told
 
 
+def test_what_is_known_where_nobody_can_be_told(scene: Scene) -> None:
+    """Without a URL a person knows what they read in the list all the same, also over a start."""
+    scene.listen()
+    scene.alerts.found("gap 5", "soon", "records are lost")
+    scene.step()
+    assert [one["name"] for one in scene.notifier.listed()["alerts"]] == ["gap 5"]
+    scene.notifier.orders()["alert/known"](b'{"name": "gap 5"}')
+    scene.start()
+    scene.alerts.found("gap 5", "soon", "records are lost")
+    scene.step()
+    assert scene.alerts.shown == [] and not scene.sent
+
+
 def test_what_a_person_knows_of_is_not_shown_nor_repeated(scene: Scene) -> None:
     """Also over a start; its end is told, and should it come back it is news. What is not there cannot be known."""
     scene.alerts.found("keys", "soon", "old")

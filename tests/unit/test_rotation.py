@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
 
-from ansible_collections.outlast.agents.plugins.plugin_utils import rotation, rotation_words  # noqa: E402
+from ansible_collections.outlast.agents.plugins.plugin_utils import rotation, rotation_gateways, rotation_words  # noqa: E402
 from support.fleet import EVERYONE, NOW, Cut, Fleet, Play, left, signing
 
 from outlast.core import keys  # noqa: E402
@@ -234,3 +234,34 @@ def test_the_table_and_the_proofs_are_a_persons() -> None:
     rows = rotation_words.rows(run, NOW)
     assert [len(row) for row in rows] == [len(rotation_words.HEAD)] * 2
     assert rows[1][5:] == ("axiom", "axiom:failed", "normal")
+
+
+def test_gateways_are_told_of_after_the_keys() -> None:
+    """What came of each: proven, or not running; who is away waits and fails nothing; what failed, and what still holds an old
+    token, must not wait."""
+    away = {"field": "ansible_host", "wrong": "it is off", "mend": "switch it on"}
+    told: dict[str, dict[str, Any]] = {
+        "coz": {"answer": {"proved": True, "held": []}},
+        "axiom": {"answer": {"proved": False, "held": ["process 7 (node)"]}},
+        "witness": {"away": away, "answer": {}},
+        "other": {"msg": "openclaw: the gateway goes on with an old token; mend: stop it"},
+        "none": {},
+    }
+    lines, left = rotation_gateways.ended(told, "AGAIN")
+    assert lines == [
+        "coz: OpenClaw's tokens are new; the gateway refuses the old ones",
+        "axiom: OpenClaw's tokens are new; the gateway does not run, and starts with these",
+    ]
+    assert [(one.node, one.fails) for one in left] == [
+        ("axiom", True),
+        ("witness", False),
+        ("other", True),
+        ("none", True),
+    ]
+    assert [one.mend for one in left] == [
+        "end it, or delete it there",
+        "switch it on; when it is back: AGAIN",
+        "stop it; then: AGAIN",
+        "AGAIN",
+    ]
+    assert rotation_gateways.intent([]) == [] and "coz, axiom" in rotation_gateways.intent(["coz", "axiom"])[0]

@@ -162,6 +162,13 @@ def test_exit_code_is_the_verdict(work: Path) -> None:
     failed(run("exit 7", work), "exit 7", "nothing on stderr")
 
 
+def test_agent_that_does_not_know(work: Path) -> None:
+    """Exit 79 is neither done nor failed: the agent itself says that it is in doubt, and why."""
+    outcome = run("echo x > a; echo the bank did not answer >&2; exit 79", work)
+    assert (outcome.verdict, outcome.reason, outcome.exit_code) == ("in doubt", "the bank did not answer", 79)
+    assert outcome.files == ()
+
+
 def test_killed_by_a_signal(work: Path) -> None:
     """A signal is named, and there is no exit code."""
     outcome = run("echo x > a; kill -SEGV $$", work)

@@ -34,6 +34,10 @@ def test_every_field_of_node_yml_can_be_set_in_the_inventory(name: str) -> None:
     [
         ("outlast_port", "1880x", "'1880x' does not fit", "write a whole number: The port"),
         ("outlast_hardening", "maybe", "'maybe' does not fit", "write yes or no: Whether"),
+        ("openclaw_providers", "sk-live", "is no mapping", "write a mapping: Providers"),
+        ("outlast_retry", True, "is no mapping", "write a mapping: "),
+        ("outlast_retry", {1: 2}, "its key 1 is no text", 'write it in quotes: "1"'),
+        ("openclaw_config", "a=b", "is no mapping", "write a mapping: Whatever"),
         ("outlast_agent", {"comand": ["x"]}, "it knows no comand, only after_crash, ", "did you mean command?"),
         ("outlast_messages", {"rat": 1}, "it knows no rat, only ", "did you mean rate?"),
         ("outlast_agent", {"colour": "blue"}, "it knows no colour, only ", "write a mapping: The agent"),

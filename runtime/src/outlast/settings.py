@@ -12,21 +12,18 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from outlast.fields import Duration, Name, Percent, Positive, Size
+from outlast.openclaw.settings import OpenClaw
+
 # fmt: off
 __all__ = [
     "Agent", "AlertRules", "Breaker", "Clean", "Config", "Dashboard", "Duration", "External", "Files",
-    "Health", "Job", "Keys", "Listen", "Memory", "Messages", "Name", "Observe", "Peer",
+    "Health", "Job", "Keys", "Listen", "Memory", "Messages", "Name", "Observe", "OpenClaw", "Peer",
     "Priority", "Probe", "Retry", "Service", "Shared", "Size", "Ssh", "Stop", "SubAgents",
     "Tls",
 ]
 # fmt: on
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,31}\Z")]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-# How long and how much, as people write it: 30s, 256KiB (quantity).
-Duration = Annotated[str, msgspec.Meta(extra={"unit": "duration"})]
-Size = Annotated[str, msgspec.Meta(extra={"unit": "size"})]
-Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 _FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 _Pin = Annotated[str, msgspec.Meta(pattern=r"^(file|sha256:[0-9a-f]{64})\Z")]
 
@@ -162,12 +159,16 @@ class Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Clean(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What makes room on the disk: ages and sizes, and patterns below the workspace that are never touched."""
+    """What makes room on the disk: ages and sizes, and patterns below the workspace that are never touched.
+
+    ``backups``: how many of the newest stay in ``var/backups``.
+    """
 
     logs_after: Duration = "7d"
     artifacts_after: Duration = "90d"
     artifacts_budget: Size = "5GiB"
     trash_keep: Duration = "30d"
+    backups: Positive = 7
     ballast: Size = "32MiB"
     least_free: Percent = 5
     protected: list[str] = []
@@ -346,3 +347,4 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alerts: AlertRules = AlertRules()
     observe: Observe = Observe()
     dashboard: Dashboard = Dashboard()
+    openclaw: OpenClaw | None = None

@@ -24,7 +24,7 @@ from outlast.home import Home
 from outlast.isolation import Isolation, reported
 from outlast.net.courier import Courier
 from outlast.net.dashboard import Dashboard
-from outlast.settings import Config, Priority
+from outlast.settings import Config, OpenClaw, Priority
 from outlast.store.events import EventLog
 from outlast.store.ledger import Ledger
 from outlast.store.memory import Memory
@@ -115,6 +115,9 @@ class Upkeep:
         self._make("subagents", lambda: SubAgents(around))
         self._make("external", lambda: Externals(around))
         self._make("dashboard", lambda: Dashboard(around, courier))
+        if (settings := around.config.openclaw) is not None:
+            self._make("openclaw", lambda: _gateway(around, settings))
+            self._make("feed", lambda: _feed(around, settings))
 
     def orders(self) -> dict[str, Order]:
         """All that the parts can be told."""
@@ -143,3 +146,17 @@ class Upkeep:
             self._left_out[name] = {"error": one_line(f"left out: {error!r}", 200)}
             return None
         return made
+
+
+def _feed(around: Around, settings: OpenClaw) -> Part:
+    """Nor is there anybody to tell elsewhere."""
+    from outlast.openclaw.feed import Feed
+
+    return Feed(around, settings)
+
+
+def _gateway(around: Around, settings: OpenClaw) -> Part:
+    """Only who has an OpenClaw needs what watches it."""
+    from outlast.openclaw.watch import Gateway
+
+    return Gateway(around, settings)

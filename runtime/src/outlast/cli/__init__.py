@@ -13,7 +13,7 @@ import sys
 import click
 import msgspec
 
-from outlast.errors import BadInput, ConfigError, KeyFileError, OutlastError, PeerError
+from outlast.errors import BadInput, ConfigError, GatewayError, KeyFileError, OutlastError, PeerError
 
 __all__ = ["main"]
 
@@ -50,6 +50,8 @@ def main() -> None:
         code, error = 2, wrong
     except (NotRunning, PeerError) as wrong:
         code, error = 3, wrong
+    except GatewayError as wrong:
+        code, error = 3 if wrong.kind == "away" else 1, wrong
     except OutlastError as wrong:
         code, error = 1, wrong
     except BrokenPipeError:
@@ -68,6 +70,6 @@ def main() -> None:
 
 
 def _fields(error: OutlastError) -> dict[str, str]:
-    if isinstance(error, BadInput):
+    if isinstance(error, BadInput | GatewayError):
         return {"error": str(error), "field": error.field, "wrong": error.wrong, "mend": error.mend}
     return {"error": str(error)}

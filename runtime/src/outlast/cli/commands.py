@@ -6,7 +6,6 @@ import re
 import secrets
 import time
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
@@ -35,8 +34,10 @@ _EPILOG = (
 _ELSEWHERE: dict[str, str] = {
     "alert": "outlast.cli.alert:alert",
     "audit": "outlast.cli.audit:audit",
+    "backup": "outlast.cli.backup:backup",
     "channel": "outlast.cli.channel:channel",
     "clean": "outlast.cli.clean:clean",
+    "config": "outlast.cli.config:config",
     "dashboard": "outlast.cli.dashboard:dashboard",
     "doctor": "outlast.cli.doctor:doctor",
     "emergency": "outlast.cli.emergency:emergency",
@@ -49,6 +50,7 @@ _ELSEWHERE: dict[str, str] = {
     "note": "outlast.cli.note:note",
     "facts": "outlast.cli.shared:facts",
     "feature": "outlast.cli.feature:feature",
+    "openclaw": "outlast.cli.openclaw:openclaw",
     "ps": "outlast.cli.ps:ps",
     "recover": "outlast.cli.doctor:recover",
     "restart": "outlast.cli.ps:restart",
@@ -310,30 +312,6 @@ def verify(where: Where, as_json: bool) -> int:
             tell(f"{finding['field']}: {finding['wrong']}; {finding['mend']}", err=True)
         tell(f"{report['node']}: {'all well' if report['ok'] else 'not well, see above'}")
     return 0 if report["ok"] else 1
-
-
-@outlast.group()
-def config() -> None:
-    """Check the configuration."""
-
-
-@config.command("check")
-@click.option("--file", "file", type=click.Path(path_type=Path), help="Another file than the node's own node.yml.")
-@as_json
-@click.pass_obj
-def config_check(where: Where, file: Path | None, as_json: bool) -> int:
-    """Validate node.yml.
-
-    Where it is not right: exit code 78, and one line with the field, what is wrong, and the mend.
-    """
-    from outlast.config import load_config
-
-    loaded = load_config(file or where.home.config)
-    if as_json:
-        emit({"ok": True, "node": loaded.node})
-    else:
-        tell(f"the configuration of {loaded.node} is right")
-    return 0
 
 
 @outlast.command()

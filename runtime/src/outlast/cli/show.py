@@ -52,6 +52,9 @@ def status_lines(status: dict[str, Any], now: float) -> list[str]:
     if status.get("shed"):
         names = ", ".join(f"{one['name']} ({one['priority']}, {one['how']})" for one in status["shed"])
         lines.append(f"  shed now: {names}")
+    if gateway := status.get("openclaw"):
+        why = f": {one_line(gateway['reason'], 200)}" if gateway.get("reason") else ""
+        lines.append(f"  openclaw: {gateway.get('state', 'unknown')}, since {ago(gateway.get('since'), now)}{why}")
     lines += _not_working(status.get("probes", {}), now)
     lines += [f"  alert ({alert['urgency']}): {alert['text']}" for alert in status["alerts"]]
     trouble = status.get("notifier", {}).get("trouble", "")

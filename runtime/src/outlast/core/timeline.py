@@ -120,6 +120,12 @@ _POINTS: dict[str, tuple[str, str, Callable[[_Event], str], Callable[[_Event], s
     "journal.mended": ("journal", "node", lambda e: "records were missing", lambda e: "put back"),
     "doctor.finding": ("state", "about", lambda e: _said(e, "found"), lambda e: _said(e, "done")),
     "log.full": ("logs", "node", lambda e: "the day's log is full", lambda e: "what happens is still counted"),
+    "feed.dropped": (
+        "feed",
+        "last",
+        lambda e: f"messages for the agent were dropped, {e.get('first')} to {e.get('last')}",
+        lambda e: "the journal has them",
+    ),
     "artifact.invalid": ("artifact", "correlation_id", lambda e: _said(e, "text"), lambda e: "noted in the journal"),
 }
 # What comes and goes: within so many seconds it is one incident.

@@ -159,10 +159,13 @@ class Notifier:
     def _know(self, body: bytes) -> object:
         """A person knows of it, and is told no more but that it is over."""
         name = msgspec.json.decode(body, type=_Known).name
-        item = self.book.items.get(name)
-        if item is None or item.over is not None:
-            names = ", ".join(held for held, one in self.book.items.items() if one.over is None)
-            raise BadInput("NAME", f"there is no alert {one_line(name, 40)!r}", f"one of: {names or 'none holds'}")
+        # Where nobody can be told nothing of them is kept, until somebody knows of one.
+        held = {one.name: _item(one) for one in self._alerts.raised}
+        held |= {known: one for known, one in self.book.items.items() if one.over is None}
+        item = held.get(name)
+        if item is None:
+            names = f"one of: {', '.join(held)}" if held else "nothing holds now: outlast alert list"
+            raise BadInput("NAME", f"there is no alert {one_line(name, 40)!r}", names)
         known = msgspec.structs.replace(item, known=True, told=item.told or self._clock.time())
         self.book = msgspec.structs.replace(self.book, items={**self.book.items, name: known})
         self._mark()

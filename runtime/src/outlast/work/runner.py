@@ -4,6 +4,7 @@ Rules kept here:
 
 * Whatever the agent does (is missing, hangs, ignores signals, prints without end, leaves links or children behind), the
   outcome is a verdict with a reason for a person, in bounded time and bounded memory. Nothing of it outlives the run.
+* "in doubt" is said only where the agent says so itself, by its exit code.
 * "done" is said only of an exit code 0 and of regular files within the limits that are on the disk, fsynced and hashed.
 * The agent inherits no environment but a few harmless variables and what the operator configured.
 
@@ -36,7 +37,10 @@ from outlast.work.marks import WORK, kill_marked, pids
 from outlast.work.process import find, in_words, surroundings, within
 from outlast.work.trees import remove
 
-__all__ = ["RESERVED", "AgentLimits", "ArtifactFile", "Outcome", "run_agent"]
+__all__ = ["IN_DOUBT", "RESERVED", "AgentLimits", "ArtifactFile", "Outcome", "run_agent"]
+
+IN_DOUBT = 79
+"""The exit code of an agent that cannot know whether it did its task: a person looks before it is done again."""
 
 _REASON_CHARS, _SUMMARY_CHARS = 300, 200
 _KILL_S = 5.0
@@ -58,7 +62,7 @@ class AgentLimits:
 class Outcome:
     """What became of a run. ``reason`` is one line, empty when done; ``exit_code`` is None when there was none."""
 
-    verdict: Literal["done", "failed"]
+    verdict: Literal["done", "failed", "in doubt"]
     reason: str
     exit_code: int | None
     files: tuple[ArtifactFile, ...]
@@ -97,7 +101,10 @@ async def run_agent(
         reason = one_line(f"the task could not be run: {what}", _REASON_CHARS)
     code = agent.code if agent.code is not None and agent.code >= 0 else None
     summary = agent.output[1].last_line(_SUMMARY_CHARS)
-    return Outcome("failed" if reason else "done", reason, code, files, summary, time.monotonic() - began)
+    verdict: Literal["done", "failed", "in doubt"] = "failed" if reason else "done"
+    if code == IN_DOUBT:
+        verdict = "in doubt"
+    return Outcome(verdict, reason, code, files, summary, time.monotonic() - began)
 
 
 class _Agent(asyncio.SubprocessProtocol):
@@ -263,6 +270,8 @@ def _verdict(agent: _Agent) -> str:
         hint = "; the kernel does that when memory runs out" if number == signal.SIGKILL else ""
         return f"killed by {name} ({number}){hint}"
     said = agent.output[2].last_line(_REASON_CHARS)
+    if agent.code == IN_DOUBT and said:
+        return said
     return f"exit {agent.code}: {said or 'it printed nothing on stderr'}"
 
 
