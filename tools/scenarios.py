@@ -31,7 +31,7 @@ __all__ = ["main"]
 # check-mode wants hosts that were never provisioned, and reset leaves them so.
 IN_TURN = ("check-mode", "default", "reboot", "upgrade", "reset")
 # They wait for an emulator and for conditions more than they use a processor.
-BESIDE = ("hosts", "arm64")
+BESIDE = ("hosts", "openclaw", "arm64")
 _IMAGES = {"arm64": ("mac-amd64", "pi-arm64")}
 _TESTS = ("pytest", "tests/hosts", "-o", "timeout=1500", "-n", "2", "--dist", "loadfile", "--durations", "10")
 _SIGN_OF_LIFE_S = 30.0

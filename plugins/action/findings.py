@@ -10,6 +10,7 @@ from collections import defaultdict
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.outlast.agents.plugins.plugin_utils import quantity, specs, table, verdict
@@ -38,6 +39,11 @@ class ActionModule(ActionBase):
         places = {name: self._place(hosts[name]) for name in members}
         found = [{"host": name, **one} for name, answer in seen.items() for one in answer["findings"]]
         away = [{"host": name, **answer["away"]} for name, answer in seen.items() if answer["away"]]
+        # Worked out once, for all hosts: the first that is asked has it as well as any.
+        more = hosts[next(iter(seen))].get(self._task.args.get("openclaw", ""), {}) if seen else {}
+        others = [{"host": name, **one} for name, own in more.get("hosts", {}).items() for one in own["findings"]]
+        # What cannot be worked out both say.
+        found += [one for one in others if one not in found]
         self._mend_ports(found, seen, hosts)
         found += self._shared(places, set(seen)) + self._crowded(places, set(seen))
         found += self._skewed({name: answer for name, answer in seen.items() if "skew" in answer}, hosts)
@@ -80,6 +86,10 @@ class ActionModule(ActionBase):
         port = claims.get("outlast_port", "")
         if port.isdigit() and (page := specs.dashboard_port(int(port), _said(host, "outlast_dashboard"))):
             claims["outlast_dashboard"] = str(page)
+        if boolean(_said(host, "openclaw_enabled") or False, strict=False):
+            claims["openclaw_port"] = str(_said(host, "openclaw_port") or specs.defaults()["openclaw_port"])
+            if boolean(_said(host, "openclaw_adopt") or False, strict=False):
+                claims["openclaw_adopt_from"] = str(_said(host, "openclaw_adopt_from") or "~/.openclaw")
         return {
             "machine": "this machine" if local else str(host.get("ansible_host", host["inventory_hostname"])),
             **claims,
@@ -88,7 +98,11 @@ class ActionModule(ActionBase):
     def _shared(self, places: dict[str, dict[str, str]], about: set[str]) -> list[Finding]:
         """Ports and homes that two nodes of one machine claim; a node's dashboard has a port as well."""
         found: list[Finding] = []
-        for fields in (("outlast_port", "outlast_dashboard"), ("outlast_home",)):
+        for fields in (
+            ("outlast_port", "outlast_dashboard", "openclaw_port"),
+            ("outlast_home",),
+            ("openclaw_adopt_from",),
+        ):
             claimed: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
             for name, place in places.items():
                 for field in fields:
@@ -101,7 +115,9 @@ class ActionModule(ActionBase):
                 if len(claims) > 1 and about & set(names) and not follows:
                     wrong = f"{value} is claimed by {' and '.join(names)} on {machine}"
                     mend = f"give each of them its own {field} in the inventory"
-                    if {field for _, field in claims} != {field}:
+                    if field == "openclaw_adopt_from":
+                        mend = "say openclaw_adopt for one of them only (host_vars): one agent has one home"
+                    if "outlast_dashboard" in {other for _, other in claims} - {field}:
                         wrong += f" (the dashboard's port is {specs.ABOVE} above the node's where nothing else is said)"
                     found.append({"host": name, **specs.finding(field, wrong, mend)})
         return found
@@ -141,7 +157,8 @@ class ActionModule(ActionBase):
 
     def _mend_ports(self, found: list[Finding], seen: dict[str, Any], hosts: Any) -> None:
         """Fill in the mend for ports that are taken: a command that moves all nodes to ports that are free."""
-        taken = [one for one in found if one["field"] in {"outlast_port", "outlast_dashboard"} and not one["mend"]]
+        ports = {"outlast_port", "outlast_dashboard", "openclaw_port"}
+        taken = [one for one in found if one["field"] in ports and not one["mend"]]
         if not taken:
             return
         shifts = set.intersection(*(set(seen[one["host"]]["free_shifts"]) for one in taken))
@@ -152,6 +169,8 @@ class ActionModule(ActionBase):
                 base = int(host["outlast_port_base"]) + shift
                 file = "inventory/local/group_vars/all/ports.yml"
                 one["mend"] = f"mkdir -p {file.rpartition('/')[0]} && echo 'outlast_port_base: {base}' > {file}"
+            elif one["field"] == "openclaw_port":
+                one["mend"] = f"set openclaw_port for {one['host']} to a free one, 120 away from any other gateway's"
             elif one["field"] == "outlast_dashboard":
                 one["mend"] = (
                     f"set outlast_dashboard: {{port: …}} for {one['host']} to a free one, or {{enabled: false}}"

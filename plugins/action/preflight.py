@@ -14,7 +14,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible_collections.outlast.agents.plugins.action import defences
+from ansible_collections.outlast.agents.plugins.action import defences, openclaw_adopt
 from ansible_collections.outlast.agents.plugins.plugin_utils import firewall, node_settings, quantity, reach, specs
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -22,7 +22,7 @@ USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 
 
 class ActionModule(ActionBase):
-    """Run by the task `outlast.agents.preflight`, without arguments."""
+    """Run by the task `outlast.agents.preflight`, with `keys`: whether the node's key files must be usable already."""
 
     _requires_connection = True
 
@@ -38,6 +38,10 @@ class ActionModule(ActionBase):
         found += _check_settings(task_vars, values, {one["field"] for one in found})
         result.update(changed=False, findings=found, away={})
         if arguments is not None:
+            arguments["keys"] = boolean(self._task.args.get("keys", True))
+            if "__restore_backup" in task_vars:
+                # A backup that is put back counts: playbooks/restore.yml adopts nothing.
+                arguments["adopt"] = {}
             answer = self._ask(arguments, task_vars)
             result.update(answer, findings=found + answer["findings"])
         return result
@@ -69,6 +73,9 @@ class ActionModule(ActionBase):
         found = []
         for name, default in {**specs.defaults(), **task_vars}.items():
             # A default that is computed is the role's own business, and may need what is not known yet.
+            # Secrets are worked out one by one, and not here (openclaw_secrets).
+            if name == "openclaw_secrets":
+                continue
             if name not in specs.options() or (name not in task_vars and "{{" in str(default)):
                 continue
             try:
@@ -152,6 +159,8 @@ class ActionModule(ActionBase):
             "host": values["outlast_host"],
             "port": int(port),
             "dashboard": _dashboard(int(port), values.get("outlast_dashboard")),
+            "gateway": _gateway(values),
+            "adopt": _adopt(host, values, self._play_context.remote_user),
             "min_free": sizes["outlast_min_free"],
             "manager": values.get("outlast_service_manager", "supervisord"),
             "user": str(values.get("outlast_user", "")),
@@ -173,6 +182,19 @@ def _dashboard(port: int, said: Any) -> dict[str, Any]:
     """Where the node's dashboard is to listen; empty where it has none."""
     own = specs.dashboard_port(port, said)
     return {"host": (said or {}).get("host", "127.0.0.1"), "port": own} if own else {}
+
+
+def _gateway(values: dict[str, Any]) -> int:
+    """The port of the node's OpenClaw; 0 where it has none, or what is no port."""
+    port = str(values.get("openclaw_port", ""))
+    enabled = boolean(values.get("openclaw_enabled", False), strict=False)
+    return int(port) if enabled and port.isdigit() and 0 < int(port) < 65536 else 0
+
+
+def _adopt(host: str, values: dict[str, Any], operator: str | None) -> dict[str, Any]:
+    """Which OpenClaw the node is to adopt; empty where it is to adopt none."""
+    named = (values.get(name, False) for name in ("openclaw_enabled", "openclaw_adopt"))
+    return openclaw_adopt.wish(values, host, operator) if all(boolean(one, strict=False) for one in named) else {}
 
 
 def _check_machine(values: dict[str, Any]) -> list[dict[str, str]]:

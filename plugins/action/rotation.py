@@ -12,7 +12,13 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.outlast.agents.plugins.plugin_utils import rotation, rotation_fleet, rotation_words, table
+from ansible_collections.outlast.agents.plugins.plugin_utils import (
+    rotation,
+    rotation_fleet,
+    rotation_gateways,
+    rotation_words,
+    table,
+)
 
 
 class ActionModule(ActionBase):
@@ -22,13 +28,16 @@ class ActionModule(ActionBase):
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Print; before: return `label`, `resumed`, `leaked`, `since`, `windows`."""
+        """Print; before: return `label`, `resumed`, `leaked`, `since`, `windows`, and who has a gateway."""
         result: dict[str, Any] = {**super().run(tmp, task_vars), "changed": False}
         args, now = self._task.args, datetime.now(UTC)
         run = rotation_fleet.run(task_vars or {}, args["seen"], args.get("plan") or {})
-        return {**result, **(self._after(run, now) if "plan" in args else self._before(run, now))}
+        if "plan" in args:
+            return {**result, **self._after(run, now)}
+        gateways = rotation_fleet.gateways(task_vars or {})
+        return {**result, "gateways": gateways, **self._before(run, now, gateways)}
 
-    def _before(self, run: rotation.Run, now: datetime) -> dict[str, Any]:
+    def _before(self, run: rotation.Run, now: datetime, gateways: list[str]) -> dict[str, Any]:
         named, since = self._task.args.get("leaked") or [], str(self._task.args.get("since") or "").strip()
         leaked = [str(one).strip() for one in (named.split(",") if isinstance(named, str) else named)]
         leaked = [one for one in leaked if one]
@@ -43,6 +52,7 @@ class ActionModule(ActionBase):
         run = dataclasses.replace(run, leaked=every, label=label, resumed=label == resumable)
         run = dataclasses.replace(run, windows=rotation.starts(run))
         lines = [table.plain(line) for line in rotation_words.plan(run, now)]
+        lines += rotation_gateways.intent([name for name in gateways if name in run.here()])
         if self._task.check_mode:
             lines.append(f"nothing was changed; to do it: {rotation_words.command(every, since)}")
         Display().display("\n".join(["", *lines, ""]), color="yellow" if every else None)

@@ -25,7 +25,8 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         values = self._task.args
         # A stop is proved, and all of them are found, by the module alone.
-        if values.get("state", "started") == "started" and not values.get("definition_changed") and self._is_so(values):
+        plain = values.get("state", "started") == "started" and not values.get("also")
+        if plain and not values.get("definition_changed") and self._is_so(values):
             return {**result, "changed": False, "did": []}
         return {**result, **self._execute_module("outlast.agents.unit", values, task_vars=task_vars)}
 

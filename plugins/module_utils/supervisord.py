@@ -16,7 +16,8 @@ from ansible_collections.outlast.agents.plugins.module_utils import local_http
 from ansible_collections.outlast.agents.plugins.module_utils.waiting import wait
 
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
-PATIENCE_S = 40.0
+# Its programs end one after the other, each in its own time.
+PATIENCE_S = 90.0
 
 
 class SupervisorTrouble(Exception):

@@ -21,7 +21,13 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.outlast.agents.plugins.module_utils import local_http, machine, processes, venv_pip
+from ansible_collections.outlast.agents.plugins.module_utils import (
+    local_http,
+    machine,
+    openclaw_old,
+    processes,
+    venv_pip,
+)
 from ansible_collections.outlast.agents.plugins.module_utils.machine import finding
 
 DOCUMENTATION = r"""
@@ -37,11 +43,14 @@ options:
   host: {description: The address that the node listens on., type: str, required: true}
   port: {description: The port that the node listens on., type: int, required: true}
   dashboard: {description: The `host` and `port` of its dashboard; empty where it has none., type: dict, default: {}}
+  gateway: {description: The port of its OpenClaw's gateway; 0 where it has none., type: int, default: 0}
+  adopt: {description: "The OpenClaw that it is to adopt, as openclaw_adopt has it.", type: dict, default: {}}
   min_free: {description: Bytes that must be free on the home's disk., type: int, required: true}
   manager: {description: The service manager that is to run the node., type: str, default: supervisord}
   user: {description: The user that the node runs as; without it who this runs as., type: str, default: ''}
   managed: {description: Whether the machine is provisioned as well., type: bool, default: false}
   wheelhouse: {description: A directory with all packages., type: str, default: ''}
+  keys: {description: Whether its key files are to be usable already., type: bool, default: true}
 author: [The Outlast authors (@outlast)]
 """
 EXAMPLES = r"""
@@ -205,7 +214,9 @@ def cannot_bind(host: str, port: int) -> OSError | None:
 
 
 def is_mine(home: str, node: str, field: str, port: int) -> bool:
-    """Whether who listens is this home's own runtime, asked through the home's private socket."""
+    """Whether who listens is this home's own runtime, asked through the home's private socket, or its gateway."""
+    if field == "openclaw_port":
+        return any("outlast.openclaw.launch" in process.command for process in processes.of_home(home))
     try:
         status, body = local_http.get(f"unix:{home}/run/control.sock:/status", 5)
         answer = json.loads(body)
@@ -226,11 +237,14 @@ def main() -> None:
             "host": {"type": "str", "required": True},
             "port": {"type": "int", "required": True},
             "dashboard": {"type": "dict", "default": {}},
+            "gateway": {"type": "int", "default": 0},
+            "adopt": {"type": "dict", "default": {}},
             "min_free": {"type": "int", "required": True},
             "manager": {"type": "str", "default": "supervisord"},
             "user": {"type": "str", "default": ""},
             "managed": {"type": "bool", "default": False},
             "wheelhouse": {"type": "str", "default": ""},
+            "keys": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -239,12 +253,19 @@ def main() -> None:
     places = {"outlast_port": (values["host"], values["port"])}
     if page := values["dashboard"]:
         places["outlast_dashboard"] = (page["host"], int(page["port"]))
+    if values["gateway"]:
+        places["openclaw_port"] = ("127.0.0.1", values["gateway"])
     port_findings, free = check_ports(home, values["node"], places, user)
     found = check_python(managed) + machine.check_processor(values["wheelhouse"])
     # Where root is lacking, once is enough.
     found += machine.check_manager(values["manager"]) or machine.check_user(user, managed)
-    found += check_home(home, values["min_free"]) + check_keys(home, user) + port_findings
-    module.exit_json(changed=False, findings=found, free_shifts=free, ansible_facts=machine.facts(), time=time.time())
+    if old := openclaw_old.check(home, values["adopt"]) if values["adopt"] else []:
+        # It may well be the old one that has it.
+        port_findings = [one for one in port_findings if one["field"] != "openclaw_port"]
+    found += check_home(home, values["min_free"]) + port_findings + old
+    found += check_keys(home, user) if values["keys"] else []
+    facts = {**machine.facts(), "outlast_had_openclaw": os.path.exists(os.path.join(home, "etc", "openclaw"))}
+    module.exit_json(changed=False, findings=found, free_shifts=free, ansible_facts=facts, time=time.time())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
-import fcntl
 import io
 import os
 import shutil
@@ -18,11 +17,17 @@ import stat
 import subprocess
 import sys
 import tarfile
-import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.outlast.agents.plugins.module_utils import durable, venv_pip
+from ansible_collections.outlast.agents.plugins.module_utils.builds import (
+    BuildError,
+    disk_full,
+    linked,
+    lock,
+    unreachable,
+)
 
 DOCUMENTATION = r"""
 module: release
@@ -58,15 +63,6 @@ present: {description: Whether the release is complete., type: bool, returned: a
 now: {description: The digest of the current release., type: str, returned: when a trial was to end}
 """
 
-LOCK_PATIENCE_S = 600
-
-
-class BuildError(Exception):
-    """A release cannot be built. Holds field, wrong and mend."""
-
-    def __init__(self, field: str, wrong: str, mend: str) -> None:
-        super().__init__(f"{field}: {wrong}; mend: {mend}")
-
 
 class Releases:
     """The releases in one home."""
@@ -86,7 +82,7 @@ class Releases:
 
     def is_current(self) -> bool:
         """Whether `current` points to this release."""
-        return linked(self.current) == self.digest
+        return bool(linked(self.current) == self.digest)
 
     def make_current(self, *, on_trial: bool = False) -> None:
         """Point `current` here, and `previous` to where it pointed; raises OSError."""
@@ -175,19 +171,13 @@ def read(path: str) -> bytes:
         return b""
 
 
-def linked(link: str) -> str:
-    """The digest of the release that a link points to; empty where there is none."""
-    return os.path.basename(os.readlink(link)) if os.path.islink(link) else ""
-
-
 def explain(output: str, home: str, log: str) -> BuildError:
     """Make one line of what pip or venv said."""
     if "No space left on device" in output or "Disk quota exceeded" in output:
         return disk_full(home)
     if "THESE PACKAGES DO NOT MATCH THE HASHES" in output:
         return BuildError("packages", "a package is not the one in the lock", "look at who serves your packages")
-    network = ("NewConnectionError", "Temporary failure in name resolution", "Max retries exceeded", "Read timed out")
-    if any(sign in output for sign in network):
+    if unreachable(output):
         return BuildError(
             "network", "the package index cannot be reached", "look at the network there, or set outlast_wheelhouse"
         )
@@ -202,26 +192,6 @@ def explain(output: str, home: str, log: str) -> BuildError:
     return BuildError("release", lines[-1] if lines else "the build failed", f"see {log}")
 
 
-def disk_full(home: str) -> BuildError:
-    """The one line for a full disk."""
-    return BuildError("disk", f"full at {home}", "make room there and run the same command again")
-
-
-def lock(home: str) -> int:
-    """Wait until no other build runs in this home; raises BuildError."""
-    descriptor = os.open(os.path.join(home, "releases", ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + LOCK_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                wrong = f"another build in {home} has not ended in {LOCK_PATIENCE_S} s"
-                raise BuildError("release", wrong, "end it, then run the same command again") from None
-            time.sleep(0.2)
-
-
 def make_parents(home: str) -> None:
     """The home and its releases, private from the first moment."""
     for path in (home, os.path.join(home, "releases")):
@@ -234,7 +204,7 @@ def ensure(releases: Releases, values: dict[str, Any], check_mode: bool) -> dict
     if (present and current) or check_mode or (not present and not values["archive"]):
         return {"changed": not (present and current), "present": present}
     make_parents(releases.home)
-    descriptor = lock(releases.home)
+    descriptor = lock(os.path.join(releases.home, "releases"))
     try:
         if values["shared"]:
             os.umask(0o022)

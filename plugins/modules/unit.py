@@ -22,11 +22,13 @@ module: unit
 short_description: Brings a service under systemd or launchd into a state
 description:
   - Looks first; loads, starts, restarts or re-arms only what needs it, and waits until the service is ready.
-  - With O(state=stopped) it also proves that no process of the home is left.
+  - With O(state=stopped) it also stops what is named in O(also), and proves that no process of the home is left. With
+    O(state=started) it starts these again afterwards, as they are defined there, and leaves out those that are not.
   - With O(state=absent) the manager forgets the service, or all of Outlast's without O(name); the files stay.
 options:
   manager: {description: The service manager., type: str, choices: [systemd, launchd], required: true}
   name: {description: The service., type: str, default: ""}
+  also: {description: "Services that are stopped before it, or started after it.", type: list, elements: str, default: []}
   home: {description: The node's directory., type: path, required: true}
   state: {description: What to bring about., type: str, choices: [started, stopped, absent], default: started}
   schedule: {description: When it runs, as in the role service., type: str, default: ""}
@@ -102,9 +104,9 @@ class Unit:
         return managers.ManagerTrouble(f"{self.backend.name}: {wrong}; mend: {mend}")
 
 
-def stop(values: dict[str, Any], backend: managers.Backend, check_mode: bool) -> list[str]:
-    """Stop a service, and end and name what is left of its home; return what was done. Raises ManagerTrouble."""
-    did = Unit(values, backend).ensure(check_mode)
+def stop(values: dict[str, Any], backends: list[managers.Backend], check_mode: bool) -> list[str]:
+    """Stop services, and end and name what is left of their home; return what was done. Raises ManagerTrouble."""
+    did = [each for backend in backends for each in Unit(values, backend).ensure(check_mode)]
     if check_mode:
         return did
     try:
@@ -112,6 +114,13 @@ def stop(values: dict[str, Any], backend: managers.Backend, check_mode: bool) ->
     except TimeoutError as error:
         raise managers.ManagerTrouble(f"{values['home']}: {error}; mend: end these processes by hand") from error
     return did + [f"ended what was left: {process.pid} {process.command}" for process in left]
+
+
+def again(values: dict[str, Any], backends: list[managers.Backend], check_mode: bool) -> list[str]:
+    """Start what stop() stopped, and nothing that was never set up; return what was done. Raises ManagerTrouble."""
+    plain = {"home": values["home"], "state": "started", "ready_url": ""}
+    there = [one for one in backends if any(os.path.exists(path) for path in one.definition_paths())]
+    return [each for backend in there for each in Unit(plain, backend).ensure(check_mode)]
 
 
 def variables(values: dict[str, Any], backend: managers.Backend) -> str:
@@ -125,6 +134,7 @@ def main() -> None:
         argument_spec={
             "manager": {"type": "str", "choices": sorted(BACKENDS), "required": True},
             "name": {"type": "str", "default": ""},
+            "also": {"type": "list", "elements": "str", "default": []},
             "home": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
             "schedule": {"type": "str", "default": ""},
@@ -141,11 +151,13 @@ def main() -> None:
     backends = [make(name, values["schedule"]) for name in names]
     did = []
     try:
-        for backend in backends:
-            if values["state"] == "stopped":
-                did += stop(values, backend, module.check_mode)
-            else:
-                did += Unit(values, backend).ensure(module.check_mode)
+        if values["state"] == "stopped":
+            # All of them first: their manager would start again what is ended here.
+            others = [make(name) for name in values["also"]]
+            did = stop(values, [*others, *backends], module.check_mode)
+        else:
+            did = [each for backend in backends for each in Unit(values, backend).ensure(module.check_mode)]
+            did += again(values, [make(name) for name in values["also"]], module.check_mode)
     except managers.ManagerTrouble as error:
         module.fail_json(msg=str(error))
     paths = [path for backend in backends for path in (*backend.definition_paths(), variables(values, backend))]

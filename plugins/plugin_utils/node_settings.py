@@ -24,7 +24,9 @@ __all__ = ["alert_urls", "check"]
 SOURCE = Path(__file__).resolve().parents[2] / "runtime" / "src"
 # What belongs to other checks, or is made of several variables.
 _OTHERS = {"node", "listen", "peers"}
-_BY_NAME = {"services", "jobs", "probes", "external"}
+_BY_NAME = {"services", "jobs", "probes", "external", "openclaw"}
+# The variables that are sections of node.yml; what becomes one of OpenClaw's variables is brought here (openclaw_values).
+PREFIX = "outlast_"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _URL = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*://\S.*")
 
@@ -32,9 +34,9 @@ _URL = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*://\S.*")
 def check(host: str, values: Mapping[str, Any], peers: Sequence[str], skip: AbstractSet[str]) -> list[dict[str, str]]:
     """What is wrong in the sections of a node's settings. ``skip``: variables that have a finding already."""
     sections = {
-        name.removeprefix(specs.PREFIX): value
+        name.removeprefix(PREFIX): value
         for name, value in values.items()
-        if name not in skip and value and isinstance(value, Mapping)
+        if name.startswith(PREFIX) and name not in skip and value and isinstance(value, Mapping)
     }
     # Most inventories set little, and the import takes a tenth of a second for each node.
     if not sections or (runtime := _runtime()) is None:
@@ -66,7 +68,7 @@ def _mistakes(parse: Any, raw: dict[str, Any], refused: type[Exception]) -> Iter
             section, name = (*field.split("."), "", "")[:2]
             if section not in raw or section in _OTHERS:
                 return
-            yield specs.finding(specs.PREFIX + field, str(getattr(error, "wrong", "")), str(getattr(error, "mend", "")))
+            yield specs.finding(PREFIX + field, str(getattr(error, "wrong", "")), str(getattr(error, "mend", "")))
             # How long a stop may take is compared with all services.
             if section == "stop":
                 return

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.outlast.agents.plugins.plugin_utils import rotation
 
-__all__ = ["run"]
+__all__ = ["gateways", "run"]
 
 
 def run(task_vars: Mapping[str, Any], seen: str, plan: Mapping[str, Any]) -> rotation.Run:
@@ -26,3 +27,10 @@ def run(task_vars: Mapping[str, Any], seen: str, plan: Mapping[str, Any]) -> rot
         resumed=bool(plan.get("resumed", False)),
         windows=dict(plan.get("windows", {})),
     )
+
+
+def gateways(task_vars: Mapping[str, Any]) -> list[str]:
+    """The nodes of this play that have an OpenClaw beside them."""
+    hosts = task_vars["hostvars"]
+    names = [str(name) for name in task_vars["ansible_play_hosts_all"]]
+    return [name for name in names if boolean(hosts[name].get("openclaw_enabled", False), strict=False)]

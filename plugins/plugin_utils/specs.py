@@ -17,12 +17,12 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.parsing.convert_bool import boolean
 
-__all__ = ["PREFIX", "asked", "check", "dashboard_port", "defaults", "finding", "options", "parted"]
+__all__ = ["PREFIX", "asked", "check", "dashboard_port", "defaults", "finding", "no_text", "options", "parted"]
 
-PREFIX = "outlast_"
+PREFIX = ("outlast_", "openclaw_")
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-# Set in shipped inventories to compute other variables from.
-HELPERS = frozenset({"outlast_port_base"})
+# Set in shipped inventories to compute other variables from; and by preflight, which a run may execute twice (restore.yml).
+HELPERS = frozenset({"outlast_port_base", "outlast_away", "outlast_had_openclaw"})
 # So far above the node's port is its dashboard's, where nothing else is said (outlast.core.onlooker).
 ABOVE = 100
 # What a type is called by those who write inventories.
@@ -32,6 +32,11 @@ CALLED = {"int": "a whole number", "bool": "yes or no", "str": "text", "list": "
 def finding(field: str, wrong: str, mend: str) -> dict[str, str]:
     """One thing that is wrong, and what to do about it."""
     return {"field": field, "wrong": wrong, "mend": mend}
+
+
+def no_text(path: str, key: Any) -> dict[str, str]:
+    """A key of a mapping that YAML takes for a number, a date, or yes and no."""
+    return finding(path, f"its key {key!r} is no text", f'write it in quotes: "{key}"')
 
 
 def parted(line: str) -> dict[str, str]:
@@ -124,6 +129,18 @@ def _unfit(values: Mapping[str, Any]) -> list[dict[str, str]]:
         if name not in values:
             if spec.get("required"):
                 found.append(finding(name, "is not set", f"set it in the inventory: {' '.join(_words(spec))}"))
+            continue
+        if spec["type"] == "dict" and not isinstance(values[name], Mapping):
+            # What the validator would take for one stays a text to all who use it, and it may hold secrets.
+            mend = f"write a mapping: {' '.join(_words(spec))}"
+            found.append(finding(name, "is no mapping", mend))
+            continue
+        if (
+            spec["type"] == "dict"
+            and "options" in spec
+            and (odd := [k for k in values[name] if not isinstance(k, str)])
+        ):
+            found += [no_text(name, key) for key in odd]
             continue
         # One at a time: the validator's messages do not say which variable they are about.
         result = ArgumentSpecValidator({name: spec}).validate({name: values[name]})

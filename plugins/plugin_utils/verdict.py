@@ -48,6 +48,11 @@ def problems(name: str, seen: dict[str, Any]) -> list[dict[str, str]]:
         return [{"host": name, "field": node.get("field", "node"), "wrong": wrong, "mend": mend}]
     left_out = {f"peers.{peer}" for peer in silent(name, seen)}
     found = [{"host": name, **one} for one in node["findings"] if one["field"] not in left_out]
+    gateway = node["status"].get("openclaw", {})
+    if gateway.get("state") in {"broken", "down", "crash-loop"}:
+        wrong = f"its gateway is {gateway['state']}: {gateway.get('reason') or 'nobody knows why'}"
+        mend = "see there: outlast openclaw status"
+        found.append({"host": name, "field": "openclaw", "wrong": wrong, "mend": mend})
     if answer["health"] != "ok" and not is_closed(name, seen):
         mend = "see that outlast_address and outlast_port are right, and that the network lets that port through"
         found.append({"host": name, "field": "/healthz", "wrong": answer["health"], "mend": mend})
@@ -105,7 +110,7 @@ def row(name: str, seen: dict[str, Any]) -> tuple[str, ...]:
         name,
         ("ready" if status["ready"] else "alive") if outside else "unreachable",
         status["mode"],
-        " ".join(f"{service}:{state}" for service, state in status["services"].items()) or "-",
+        " ".join(f"{service}:{state}" for service, state in services(status).items()) or "-",
         listed({peer: str(one["sent"]) for peer, one in channels.items()}, single),
         listed({peer: str(one["received"]) for peer, one in channels.items()}, single),
         listed({peer: clock(one["last_sent"]) for peer, one in channels.items()}, single),
@@ -117,6 +122,12 @@ def row(name: str, seen: dict[str, Any]) -> tuple[str, ...]:
         ),
         str(len(status["recovered"])),
     )
+
+
+def services(status: dict[str, Any]) -> dict[str, str]:
+    """How the parts of a node are, and its OpenClaw, where it has one."""
+    gateway = {"openclaw": str(status["openclaw"].get("state", "unclear"))} if "openclaw" in status else {}
+    return {**status["services"], **gateway}
 
 
 def blank(name: str, health: str) -> tuple[str, ...]:
