@@ -19,12 +19,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.gateway import pieces
 from bench.handoff import hand_offs
 from bench.hosts import site
 from bench.idle import Idler, idle_rows, watch
 from bench.journal import appends
 from bench.messages import accepted, forged
 from bench.observability import observed
+from bench.openclaw import Beside, beside
 from bench.peers import Supervisord, pm2
 from bench.play import clone, second_up
 from bench.processes import BenchError, say
@@ -51,8 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help="fewer and shorter measurements, without hosts and what must be fetched"
     )
     parser.add_argument("--window", type=float, metavar="S", help="seconds to watch idle nodes for (60; quick: 10)")
-    parts = "nodes of this machine, their state, their messages and keys, workers that are kept running, or hosts reached over SSH"
-    parser.add_argument("--only", choices=("nodes", "state", "messages", "supervision", "hosts"), help=parts)
+    parts = "nodes of this machine, their state, their messages and keys, workers that are kept running, "
+    parts += "OpenClaw beside a node, or hosts reached over SSH"
+    parser.add_argument(
+        "--only", choices=("nodes", "state", "messages", "supervision", "openclaw", "hosts"), help=parts
+    )
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         # Who started us in the background may have had SIGINT ignored, and that is kept.
@@ -94,6 +99,8 @@ class _Bench:
             rows += self._messages()
         if only in (None, "supervision"):
             rows += self._supervision()
+        if only == "openclaw" or not (only or self._quick):
+            rows += self._openclaw()
         if only == "hosts" or not (only or self._quick):
             # Alone on the machine: what idles is down by now.
             rows += self._try("site.yml over SSH", lambda: site(self._folder("hosts"), 1 if self._quick else 3))
@@ -148,6 +155,21 @@ class _Bench:
             *self._try("restarts", lambda: restarts(self._folder("kept"), kills, hangs, fetch=fetch)),
             *self._try("50 idle workers", lambda: fifty_idle(self._folder("fifty"), self._window, fetch=fetch)),
         ]
+
+    def _openclaw(self) -> list[Row]:
+        """One node with OpenClaw beside it, used, broken in each way, and put back. What is new here is fetched."""
+        with contextlib.ExitStack() as stack:
+            folder, made = self._folder("o"), list[Beside]()
+
+            def make() -> list[Row]:
+                made.append(stack.enter_context(beside(folder)))
+                return []
+
+            rows = self._try("OpenClaw beside a node", make)
+            for one in made:
+                for name, measure in pieces(folder, one, quick=self._quick).items():
+                    rows += self._try(name, measure)
+            return rows
 
     def _folder(self, name: str) -> Path:
         folder = self._root / name
