@@ -164,18 +164,21 @@ def test_cut_off_it_goes_on(scene: Scene, at: int) -> None:
 
 
 def test_no_room_on_the_disk(scene: Scene, disk: SmallDisk | None) -> None:
-    """The disk is full while it runs: its health calls stay well, so that it is the node that says so; a message fails, nothing is
+    """The disk is full while it runs: its HTTP stays well, so that it is the node that says so; a message fails, nothing is
     restarted or mended for that, and with room again the same process takes a turn."""
     if disk is None:
         missing("root, for a small disk")
     before = scene.said()
-    disk.fill()
-    until(lambda: scene.node.status()["mode"] == "emergency", limit=30, what="an emergency")
-    body = {"message": "who is there?", "agentId": "axiom", "deliver": False, "waitForCompletion": True}
-    assert scene.gateway.post("/hooks/agent", body)[0] == 502
-    found = scene.node.order("openclaw/look")
-    assert (found["true"], found["remedies"]) == (True, [])
-    disk.make_room()
+    try:
+        disk.fill()
+        until(lambda: scene.node.status()["mode"] == "emergency", limit=30, what="an emergency")
+        body = {"message": "who is there?", "agentId": "axiom", "deliver": False, "waitForCompletion": True}
+        assert scene.gateway.post("/hooks/agent", body)[0] == 502
+        # Its calls go on from memory, mostly: whether one of these fails is OpenClaw's, that nothing is done about it is ours.
+        looks = [scene.node.order("openclaw/look") for _ in range(6)]
+        assert all(found["alive"] and found["remedies"] == [] for found in looks)
+    finally:
+        disk.make_room()
     assert scene.node.cli("resume", "--reason", "there is room").returncode == 0
 
     def answers() -> bool:

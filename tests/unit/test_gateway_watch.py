@@ -264,13 +264,17 @@ def test_nothing_behind_a_persons_back(scene: Scene) -> None:
 
 
 def test_a_full_disk(scene: Scene) -> None:
-    """Nothing is started anew on a disk that takes nothing: it would break again; it is when there is room."""
+    """Nothing is started anew on a disk that takes nothing: it would break again, and it is said why. With room again it is asked
+    anew before anything is done."""
     scene.look(1)
     scene.error = "disk I/O error"
     scene.alerts.found("writes", "now", "no room")
     scene.look(5)
     assert scene.watch.report()["state"] == "broken" and scene.causes and not scene.wish()
+    assert "mend: make room" in scene.texts()[0]
     scene.alerts.over("writes")
+    scene.look(1)
+    assert scene.watch.report()["state"] == "working" and not scene.wish()
     scene.look(1)
     assert scene.wish() == "restart"
 

@@ -29,7 +29,7 @@ from outlast.core.record import one_line
 
 __all__ = [
     "CONFIGURATION", "REMEDIES", "Answer", "Heard", "Kind", "Ladder", "Launched", "Limits", "Phase", "Remedy", "State",
-    "Verdict", "doubted", "hear", "hopeless", "last_words", "may_pass", "step", "verdict",
+    "Verdict", "doubted", "forgiven", "hear", "hopeless", "last_words", "may_pass", "step", "verdict",
 ]  # fmt: skip
 
 State = Literal["working", "starting", "broken", "down", "crash-loop", "stopped"]
@@ -151,6 +151,11 @@ def hear(before: Heard, pid: int, answer: Answer) -> Heard:
         counts = answer.bad if before.true or answer.bad > 1 else 0
         heard = replace(before, rpc=before.rpc + counts if answer.bad else 0, true=before.true or not answer.bad)
     return replace(heard, why=answer.why if answer.bad else heard.why if heard.http or heard.rpc else "")
+
+
+def forgiven(heard: Heard) -> Heard:
+    """As if no answer had been bad: for one that could not know better, on a disk without room."""
+    return replace(heard, http=0, rpc=0, why="")
 
 
 def doubted(heard: Heard) -> bool:

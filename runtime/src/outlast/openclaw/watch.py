@@ -3,10 +3,11 @@
 Rules kept here: HTTP is asked often, the truth seldom, and soon again after a bad answer; what is found is told when it
 changes, never in between; while the gateway is down the node is degraded, and everything else goes on; nothing is done while a
 person holds it (an order to stop, maintenance) or something new is on trial, and nothing but what core.gateway says; that it
-works and says that it is not ready is told, and nothing is done about it. Its state is copied while it works.
+works and says that it is not ready is told, and nothing is done about it. Nor is anything done on a disk that takes no writes,
+and what it said there counts no more once there is room. Its state is copied while it works.
 
-Left to others: ending and starting it (openclaw.launcher, by wishes), what helps when (core.gateway), copies
-(openclaw.snapshots), asking (openclaw.alive).
+Left to others: ending and starting it (openclaw.launcher, by wishes), what helps when (core.gateway), what a person is told to
+do (openclaw.advice), copies (openclaw.snapshots), asking (openclaw.alive).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from outlast.core.gateway import (
     State,
     Verdict,
     doubted,
+    forgiven,
     hear,
     hopeless,
     step,
@@ -38,7 +40,7 @@ from outlast.core.gateway import (
 from outlast.core.plainjson import to_json
 from outlast.core.record import one_line
 from outlast.errors import DurabilityError, OutlastError
-from outlast.openclaw import alive, proving, wishes
+from outlast.openclaw import advice, alive, proving, wishes
 from outlast.openclaw.place import Place
 from outlast.quantity import duration
 from outlast.store import durable, regular
@@ -90,6 +92,7 @@ class Gateway:
         self._copy_due = 0.0
         self._config: tuple[int, ...] = ()
         self._odd = 0
+        self._full = False
         self._looking = asyncio.Lock()
         self._told: tuple[bool, ...] = ()
         self._done = ""
@@ -123,6 +126,9 @@ class Gateway:
             await self._look(true=true)
 
     async def _look(self, *, true: bool) -> None:
+        was_full, self._full = self._full, self._is_full()
+        if was_full and not self._full:
+            self._heard = forgiven(self._heard)
         self._launched = launched = wishes.launched(self.place)
         if launched is not None and launched.phase == "running":
             self._hear(launched, await alive.here(self.place))
@@ -197,27 +203,15 @@ class Gateway:
         # One that is being started again after a trouble does not work yet.
         elif found.state in _TOLD and phase != "waiting" and (phase or lasts > _MOMENT_S):
             why = one_line(found.why, 200)
-            causes[_CAUSE] = f"OpenClaw's gateway is {_spoken(found.state)}: {why}"
+            causes[_CAUSE] = f"OpenClaw's gateway is {advice.spoken(found.state)}: {why}"
             urgent = bool(ladder.asked) or phase in ("blocked", "")
             # What a person can do is another thing by now: the text of before would stand.
-            told = (bool(ladder.asked), phase == "blocked", not phase)
+            told = (bool(ladder.asked), phase == "blocked", not phase, self._is_full())
             if told != self._told and alerts.holds(_CAUSE):
                 alerts.over(_CAUSE)
             self._told = told
-            text = f"OpenClaw's gateway is {_spoken(found.state)}: {why}; {self._mend(found, phase)}"
-            alerts.found(_CAUSE, "now" if urgent else "soon", text)
-
-    def _mend(self, found: Verdict, phase: str) -> str:
-        """What a person can do about it, or need not."""
-        if phase == "blocked":
-            return "it starts by itself once the port is free; mend: end that program, or change openclaw_port"
-        if not phase:
-            return "mend: start its service: ansible-playbook site.yml"
-        if not self._known.ladder.asked:
-            return "what helps is done in order; mend: none is needed yet, see outlast openclaw status"
-        return (
-            f"nothing that is done by itself helped, its state is left as it is; mend: {remedy_for(self.place, found)}"
-        )
+            mend = advice.mend(self.place, found, phase, asked=bool(ladder.asked), full=self._is_full())
+            alerts.found(_CAUSE, "now" if urgent else "soon", f"{causes[_CAUSE]}; {mend}")
 
     def _look_at_readiness(self) -> None:
         """Has it said for long that it is not ready, though it works?"""
@@ -253,10 +247,9 @@ class Gateway:
             self._around.alerts.gone(_CONFIG)
         if self._odd < _ODD:
             return
+        text = "somebody replaced OpenClaw's configuration since it was applied"
         mend = "mend: ansible-playbook site.yml puts it back, and keeps the other one"
-        self._around.alerts.found(
-            _CONFIG, "soon", f"somebody replaced OpenClaw's configuration since it was applied; {mend}"
-        )
+        self._around.alerts.found(_CONFIG, "soon", f"{text}; {mend}")
 
     def _copy(self) -> None:
         """Copy its state, where that is due: while it works, and nothing is being shed."""
@@ -328,23 +321,5 @@ def told(launched: Launched | None, known: Known) -> dict[str, Any]:
     }
 
 
-def remedy_for(place: Place, found: Verdict) -> str:
-    """What a person is asked to do, once all that is done by itself has not helped."""
-    if "config" in found.why.lower() and "database" not in found.why.lower():
-        return "put its configuration right in the inventory, then: ansible-playbook site.yml"
-    if found.state == "crash-loop" and found.why.startswith("killed by"):
-        return "end what kills it (see outlast logs gateway), then: outlast openclaw start"
-    from outlast.openclaw import snapshots
-
-    newest = snapshots.newest(place)
-    if newest is None:
-        return "see outlast logs gateway; no copy of its state is here: ansible-playbook playbooks/restore.yml -e from=FILE"
-    return f"outlast openclaw restore --last (from {newest.name}; what is there now is kept)"
-
-
 def _first_word(place: Place) -> list[str]:
     return regular.read(place.applied).decode("ascii", "replace").split()[:1]
-
-
-def _spoken(state: State) -> str:
-    return "in a crash loop" if state == "crash-loop" else state
