@@ -29,7 +29,7 @@ from typing import IO
 from outlast.home import Home
 from outlast.store import regular
 
-__all__ = ["PASSING", "STAGED", "Thing", "copied", "ledger", "things"]
+__all__ = ["PASSING", "STAGED", "Thing", "copied", "ledger", "records", "things"]
 
 # What a restore lays out here until it is put in its place.
 STAGED = ".restore-"
@@ -53,22 +53,19 @@ class Thing:
     about: os.stat_result
 
 
+def records(home: Home) -> tuple[Path, ...]:
+    """What the node writes down of its own work: all of these go into a backup, and each is put back whole."""
+    work = (home.ended, home.handoffs, home.tasks, home.steps)
+    return (home.owner, home.jobs, home.features, home.unsent_alerts, *work)
+
+
 def things(home: Home, *, keys: bool) -> Iterator[Thing | OSError]:
     """What is there of all that belongs in a backup, once each, but for the ledger and OpenClaw's own state. What cannot be
     looked at comes as the error."""
     done: set[str] = set()
     for top in (home.state_file, home.memory, home.workspace):
         yield from _below(home, top, done)
-    for top in (
-        home.owner,
-        home.jobs,
-        home.features,
-        home.unsent_alerts,
-        home.ended,
-        home.handoffs,
-        home.tasks,
-        home.steps,
-    ):
+    for top in records(home):
         yield from _below(home, top, done)
     yield from _below(home, home.config, done)
     etc = home.root / "etc" / "openclaw"

@@ -26,7 +26,7 @@ import msgspec
 
 from outlast.backup import activation
 from outlast.backup.archive import OPENCLAW, Manifest, read
-from outlast.backup.collect import PASSING, STAGED
+from outlast.backup.collect import PASSING, STAGED, records
 from outlast.clock import Clock, iso, stamp
 from outlast.core.gaps import gap_phrase
 from outlast.core.state import GAP
@@ -224,16 +224,7 @@ def _plan(
     ):
         go(path)
     come(staged.ledger, home.ledger)
-    for path in (
-        home.owner,
-        home.jobs,
-        home.features,
-        home.unsent_alerts,
-        home.ended,
-        home.handoffs,
-        home.tasks,
-        home.steps,
-    ):
+    for path in records(home):
         go(path)
         come(beside / path.relative_to(root), path)
     go(home.subagents)

@@ -19,7 +19,6 @@ from outlast.cli.openclaw_restore import restore
 from outlast.cli.openclaw_tell import tell as tell_agent
 from outlast.cli.show import ago, tell
 from outlast.cli.talk import NotRunning, order
-from outlast.errors import ConfigError
 from outlast.quantity import duration
 
 if TYPE_CHECKING:
@@ -42,17 +41,6 @@ def openclaw() -> None:
 openclaw.add_command(tell_agent)
 
 
-def place_of(where: Where) -> Place:
-    """Where it is. Raises ConfigError where this node has none."""
-    from outlast.openclaw.place import Place
-
-    settings = where.config.openclaw
-    if settings is None:
-        mend = "set openclaw_enabled: true in the inventory, then: ansible-playbook site.yml"
-        raise ConfigError("openclaw", "this node has none", mend)
-    return Place(where.home, settings)
-
-
 @openclaw.command()
 @as_json
 @click.pass_obj
@@ -61,7 +49,9 @@ def status(where: Where, as_json: bool) -> int:
 
     Exit code 0 when it works.
     """
-    place = place_of(where)
+    from outlast.openclaw.place import place_of
+
+    place = place_of(where.home, where.config)
     try:
         found = order(where.home, "openclaw/look")
     except NotRunning:
@@ -127,8 +117,9 @@ def tokens(where: Where, ensure: bool, rotate: bool, as_json: bool) -> int:
     An interrupted --rotate goes on where it was when it is given again. Exit code 1 where somebody still holds an old token.
     """
     from outlast.openclaw import tokens as held
+    from outlast.openclaw.place import place_of
 
-    place = place_of(where)
+    place = place_of(where.home, where.config)
     if rotate:
         return _rotated(place, as_json)
     made = held.ensure(place) if ensure else []
@@ -169,9 +160,10 @@ def _ordered(name: Literal["restart", "stop", "start"], what: str) -> None:
     @click.pass_obj
     def given(where: Where, reason: str, as_json: bool) -> int:
         from outlast.openclaw import wishes
+        from outlast.openclaw.place import place_of
 
         fits("--reason", reason, 200, "say why")
-        place = place_of(where)
+        place = place_of(where.home, where.config)
         patience = duration(place.settings.stop_within) + _SPARE_S
         found = wishes.await_done(place, wishes.ask(place, name, reason), patience)
         well = found.phase == ("stopped" if name == "stop" else "running")

@@ -31,10 +31,10 @@ def restore(where: Where, file: Path | None, last: bool, sure: bool, as_json: bo
 
     Sessions and schedules are as they were then; workspaces and the configuration stay. What was there is kept.
     """
-    from outlast.cli.openclaw import place_of
     from outlast.openclaw import snapshots, wishes
+    from outlast.openclaw.place import place_of
 
-    place = place_of(where)
+    place = place_of(where.home, where.config)
     if last == (file is not None):
         raise BadInput("FILE", "which copy is meant is not clear", "name a file, or say --last")
     chosen = snapshots.newest(place) if last else file

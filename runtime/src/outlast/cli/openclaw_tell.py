@@ -42,12 +42,12 @@ def tell(where: Where, message: str, agent: str | None, no_wait: bool, key: str 
     the turn is done, 1 when it failed or what became of it is not known, 3 when nobody took it. Ctrl-C ends the turn too. Works
     while the node is down, not while the gateway is.
     """
-    from outlast.cli.openclaw import place_of
     from outlast.clock import SystemClock
     from outlast.openclaw import wishes
+    from outlast.openclaw.place import place_of
     from outlast.openclaw.turn import Message, ended_by_signals, take_turn
 
-    place = place_of(where)
+    place = place_of(where.home, where.config)
     fits("MESSAGE", message, _LIMIT, 'say what there is to do, such as "sum up the mails of today"')
     whom = agent or place.settings.agent
     if re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", whom) is None:

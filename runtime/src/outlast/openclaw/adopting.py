@@ -32,10 +32,11 @@ from outlast.backup.collect import STAGED
 from outlast.clock import stamp
 from outlast.config import load_config
 from outlast.core.merging import merge_heartbeat, merge_queue
-from outlast.errors import BadInput, ConfigError, OutlastError
+from outlast.errors import BadInput
 from outlast.home import Home
 from outlast.openclaw import snapshots, wishes
-from outlast.openclaw.place import Place
+from outlast.openclaw.answering import answer
+from outlast.openclaw.place import Place, place_of
 from outlast.store import durable, regular
 
 __all__ = ["adopt", "main"]
@@ -230,20 +231,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("usage: python -m outlast.openclaw.adopting --home HOME [--resume]", file=sys.stderr)
         return 2
     os.umask(0o077)
-    try:
-        home = Home(Path(given[1]))
-        settings = load_config(home.config).openclaw
-        if settings is None:
-            raise ConfigError(
-                "openclaw", "this node has none", "ansible-playbook site.yml, with openclaw_enabled: true"
-            )
-        answer = adopt(Place(home, settings), resume="--resume" in given)
-    except OutlastError as error:
-        answer = {"error": str(error)}
-    except OSError as error:
-        answer = {"error": f"{error.filename or given[1]}: {error.strerror or error}; mend: see that it can be written"}
-    print(json.dumps(answer))
-    return 0
+    home = Home(Path(given[1]))
+    return answer(lambda: adopt(place_of(home, load_config(home.config)), resume="--resume" in given))
 
 
 if __name__ == "__main__":

@@ -32,10 +32,11 @@ import msgspec
 from outlast.clock import SystemClock, stamp
 from outlast.config import load_config
 from outlast.core.record import one_line
-from outlast.errors import ConfigError, OutlastError
+from outlast.errors import ConfigError
 from outlast.home import Home
 from outlast.openclaw import proving, snapshots, tokens, wishes
-from outlast.openclaw.place import Place
+from outlast.openclaw.answering import answer
+from outlast.openclaw.place import Place, place_of
 from outlast.store import durable, regular
 
 __all__ = ["Applying", "main"]
@@ -308,6 +309,19 @@ def _objections(output: str, code: int) -> Iterable[tuple[str, str]]:
         yield "openclaw_config", str(error.get("message") or last)
 
 
+def _carried_out(home: Home, order: str, read: dict[str, Any]) -> dict[str, Any]:
+    config = load_config(home.config)
+    if config.openclaw is None and read.get("dry_run"):
+        # Nothing was written, node.yml neither: all of it would be new.
+        return {"changed": True, "trial": True, "edited": ""}
+    applying = Applying(place_of(home, config))
+    if order == "apply":
+        return applying.apply(read["config"], read["secrets"], dry_run=read["dry_run"])
+    done = getattr(applying, order)(float(read["within"]))
+    told: dict[str, Any] = asyncio.run(done) if asyncio.iscoroutine(done) else done
+    return told
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Carry out one order; print one JSON object, with ``error`` where it could not be done."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -315,29 +329,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"usage: python -m outlast.openclaw.applying --home HOME {'|'.join(_ORDERS)}", file=sys.stderr)
         return 2
     os.umask(0o077)
-    try:
-        home = Home(Path(given[1]))
-        settings, read = load_config(home.config).openclaw, json.loads(sys.stdin.readline())
-        if settings is None and not read.get("dry_run"):
-            raise ConfigError(
-                "openclaw", "this node has none", "ansible-playbook site.yml, with openclaw_enabled: true"
-            )
-        if settings is None:
-            # Nothing was written, node.yml neither: all of it would be new.
-            print(json.dumps({"changed": True, "trial": True, "edited": ""}))
-            return 0
-        applying = Applying(Place(home, settings))
-        if given[2] == "apply":
-            answer = applying.apply(read["config"], read["secrets"], dry_run=read["dry_run"])
-        else:
-            done = getattr(applying, given[2])(float(read["within"]))
-            answer = asyncio.run(done) if asyncio.iscoroutine(done) else done
-    except OutlastError as error:
-        answer = {"error": str(error)}
-    except OSError as error:
-        answer = {"error": f"{error.filename or given[1]}: {error.strerror or error}; mend: see that it can be written"}
-    print(json.dumps(answer))
-    return 0
+    read = json.loads(sys.stdin.readline())
+    return answer(lambda: _carried_out(Home(Path(given[1])), given[2], read))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from outlast.clock import stamp
-from outlast.errors import OutlastError
 from outlast.home import Home
+from outlast.openclaw.answering import answer
 from outlast.store import durable, regular
 
 __all__ = ["furnish", "main"]
@@ -83,15 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("usage: python -m outlast.openclaw.furnishing --home HOME", file=sys.stderr)
         return 2
     os.umask(0o027)
-    try:
-        read = json.loads(sys.stdin.readline())
-        answer = furnish(Home(Path(given[1])), read["folders"], dry_run=read["dry_run"])
-    except OutlastError as error:
-        answer = {"error": str(error)}
-    except OSError as error:
-        answer = {"error": f"{error.filename or given[1]}: {error.strerror or error}; mend: see that it can be written"}
-    print(json.dumps(answer))
-    return 0
+    read = json.loads(sys.stdin.readline())
+    return answer(lambda: furnish(Home(Path(given[1])), read["folders"], dry_run=read["dry_run"]))
 
 
 if __name__ == "__main__":

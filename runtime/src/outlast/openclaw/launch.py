@@ -21,22 +21,19 @@ from outlast.errors import ConfigError, OutlastError
 from outlast.home import Home
 from outlast.openclaw import wishes
 from outlast.openclaw.launcher import Launcher
-from outlast.openclaw.place import Place
+from outlast.openclaw.place import Place, place_of
 from outlast.store import durable
 from outlast.work.descent import may_adopt
 
-__all__ = ["main", "place_of"]
+__all__ = ["main", "startable"]
 
 _TEMPORARY = 75
 
 
-def place_of(home: Home) -> Place:
+def startable(home: Home) -> Place:
     """Where a node's OpenClaw is, once all that a start needs is there. Raises ConfigError."""
-    settings = load_config(home.config).openclaw
+    place = place_of(home, load_config(home.config))
     mend = "ansible-playbook site.yml, with openclaw_enabled: true in the inventory"
-    if settings is None:
-        raise ConfigError("openclaw", "this node has none", mend)
-    place = Place(home, settings)
     for path in map(Path, place.command):
         if not path.is_file():
             raise ConfigError("openclaw.release", f"{path} is not there", mend)
@@ -56,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         return CONFIGURATION
     os.umask(0o077)
     try:
-        place = place_of(Home(Path(given[1]).resolve()))
+        place = startable(Home(Path(given[1]).resolve()))
         if wishes.lock(place) is None:
             print("outlast: openclaw: another launcher runs this gateway; stop that service first", file=sys.stderr)
             return _TEMPORARY

@@ -14,10 +14,12 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from outlast.errors import ConfigError
 from outlast.home import Home
 from outlast.openclaw.settings import OpenClaw
+from outlast.settings import Config
 
-__all__ = ["Place"]
+__all__ = ["Place", "place_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +150,11 @@ class Place:
             "OPENCLAW_NO_AUTO_UPDATE": "1",
             "OPENCLAW_DISABLE_BONJOUR": "1",
         }
+
+
+def place_of(home: Home, config: Config) -> Place:
+    """The OpenClaw of the node that has this configuration. Raises ConfigError where it has none."""
+    if config.openclaw is None:
+        mend = "set openclaw_enabled: true in the inventory, then: ansible-playbook site.yml"
+        raise ConfigError("openclaw", "this node has none", mend)
+    return Place(home, config.openclaw)
