@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -53,6 +54,7 @@ def test_a_backup_holds_what_makes_it_the_same_node_again(tmp_path: Path) -> Non
     (home.root / "releases/x/python").write_text("large")
     (home.workspace / "run.sh").write_text("#!/bin/sh\n")
     (home.workspace / "run.sh").chmod(0o750)
+    (home.workspace / ".STATE.json.0123abcd.tmp").write_text("half-written")
     done = typed(home, "now", "--json")
     assert done.returncode == 0, done.stderr
     file = Path(json.loads(done.stdout)["file"])
@@ -61,6 +63,7 @@ def test_a_backup_holds_what_makes_it_the_same_node_again(tmp_path: Path) -> Non
     wanted = {"etc/node.yml", "etc/keys/axiom.key", "var/outlast.db", "workspace/STATE.json", "var/node", *MARKED}
     assert wanted - {name for name in MARKED if "sqlite" in name} <= names(manifest)
     assert not [name for name in names(manifest) if name.startswith(("releases", "run", "var/trash", "var/backups"))]
+    assert not [name for name in names(manifest) if name.endswith(".tmp")]
     assert {member.mode for member in manifest.members if member.path == "workspace/run.sh"} == {0o750}
     told = typed(home, "verify", str(file))
     assert told.returncode == 0 and "whole: axiom" in told.stdout
@@ -274,6 +277,21 @@ def test_a_damaged_ledger_is_left_out_and_said(tmp_path: Path) -> None:
     assert [one.path for one in made.left] == ["var/outlast.db"]
     assert "var/outlast.db" not in names(read(Path(made.file)))
     assert not [path for path in home.ledger.parent.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_a_ledger_with_a_damaged_page_is_left_out_and_said(tmp_path: Path) -> None:
+    """Its first page is whole, so that it opens and is copied; the copy is looked at before it is called good."""
+    home = laid_out(tmp_path / "axiom", "mine")
+    with contextlib.closing(sqlite3.connect(home.ledger)) as db, db:
+        db.execute("CREATE TABLE filler (text)")
+        db.executemany("INSERT INTO filler VALUES (?)", [("x" * 500,)] * 200)
+    with contextlib.closing(sqlite3.connect(home.ledger)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with home.ledger.open("r+b") as file:
+        file.seek(-3 * 4096, os.SEEK_END)
+        file.write(b"\xff" * 4096)
+    made = made_of(home)
+    assert [one.path for one in made.left] == ["var/outlast.db"]
 
 
 def test_nothing_twice(tmp_path: Path) -> None:

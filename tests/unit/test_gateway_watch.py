@@ -248,14 +248,27 @@ def test_a_crash_loop(scene: Scene) -> None:
     assert not scene.wish(), "not more than that within the hour"
 
 
-def test_nothing_behind_a_persons_back(scene: Scene) -> None:
-    """In maintenance, and where a person stopped it, nothing is done about it, and a stop is no trouble."""
+def test_nothing_behind_a_persons_back(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In maintenance, while something new is on trial, and where a person stopped it, be it in that moment, nothing is done about
+    it, and a stop is no trouble."""
     scene.look(1)
     scene.standing = Standing("maintenance")
     scene.launched("resting", reason="killed by SIGKILL")
     scene.look(5)
     assert scene.watch.report()["state"] == "crash-loop" and not scene.wish()
     scene.standing = Standing()
+    scene.place.proving.write_text(f"{scene.clock.now + 600:.0f}")
+    scene.look(5)
+    assert not scene.wish()
+    scene.place.proving.unlink()
+
+    def just_then(place: Any) -> bool:
+        monkeypatch.undo()
+        return not wishes.ask(place, "stop", "a person")
+
+    monkeypatch.setattr(wishes, "is_pending", just_then)
+    scene.look(1)
+    assert scene.events_of("openclaw.remedy") and scene.wish() == "stop"
     scene.launched("stopped", reason="a person asked for it")
     scene.look(5)
     assert not scene.wish() and not scene.texts() and not scene.causes

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.oldclaw import filed, installed, lay_out, listed, node, wished
 
+from outlast.backup import activation
 from outlast.errors import BadInput
 from outlast.openclaw import wishes
 from outlast.openclaw.adopting import adopt, main
@@ -105,6 +106,21 @@ def test_a_schedule_that_its_owner_reached_through_a_link(tmp_path: Path) -> Non
     lay_out(place, old)
     adopt(place)
     assert filed(place) == [(f"{place.state}/cron/jobs.json", "water")]
+
+
+def test_what_cannot_be_moved_is_said_before_anything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the node's state may not be moved: the folder and a command are named, nothing was changed, and the same goes on
+    once it may."""
+    old, place = installed(tmp_path / "pat/.openclaw"), node(tmp_path / "axiom")
+    lay_out(place, old)
+    before = listed(place.state)
+    with monkeypatch.context() as patched:
+        # Root, whom tests may run as, may write everywhere.
+        patched.setattr(activation.os, "access", lambda *_: False)
+        with pytest.raises(BadInput, match="you may not write to .*; nothing was changed; sudo chown -R"):
+            adopt(place)
+    assert listed(place.state) == before and not (place.snapshots / "restore.json").exists()
+    assert adopt(place)["changed"] and (place.home.root / MARK).exists()
 
 
 def test_a_broken_database_changes_nothing(tmp_path: Path) -> None:
