@@ -262,7 +262,7 @@ def test_put_back_by_a_person(scene: Scene) -> None:
 def test_a_stranger_has_its_port(scene: Scene) -> None:
     """A port that another program has is waited for, and the program named; it starts when the port is free."""
     stopped = scene.outlast("stop", "--reason", "a stranger comes")
-    assert stopped.returncode == 0, stopped.stderr
+    assert stopped.returncode == 0 and "outlast openclaw start" in stopped.stdout, stopped.stderr
     assert not scene.listens()
     until(lambda: scene.status().get("state") == "stopped", limit=30)
     with subprocess.Popen(

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["openclaw"]
 
 _SPARE_S = 30.0
-_WORDS = {"stop": "stopped", "start": "started", "restart": "restarted"}
+_THEN = "it works in some seconds: outlast openclaw status"
+_WORDS = {
+    "stop": ("stopped", "it stays so until: outlast openclaw start"),
+    "start": ("started", _THEN),
+    "restart": ("restarted", _THEN),
+}
 
 
 @click.group()
@@ -171,7 +176,8 @@ def _ordered(name: Literal["restart", "stop", "start"], what: str) -> None:
             emit({"done": well, "phase": found.phase, "pid": found.pid, "said": found.said, "reason": found.reason})
         else:
             pid = f", pid {found.pid}" if found.pid else ""
-            tell(f"{_WORDS[name]}{pid}" if well else f"not {_WORDS[name]}: {found.reason}")
+            done, then = _WORDS[name]
+            tell(f"{done}{pid}; {then}" if well else f"not {done}: {found.reason}")
         return 0 if well else 1
 
 
