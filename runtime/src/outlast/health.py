@@ -250,7 +250,8 @@ class Health:
         if trouble := self._keys():
             self._alerts.found(_KEYS, *trouble)
         else:
-            self._alerts.gone(_KEYS)
+            # A key is there or not: no second look says more.
+            self._alerts.over(_KEYS)
 
     def _watch_writes(self) -> None:
         """Did a write fail anywhere since the last check, or would one fail now? Then until one works."""
