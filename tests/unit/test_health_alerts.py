@@ -15,7 +15,7 @@ import pytest
 import yaml
 from support.clock import FixedClock
 
-from outlast.alerts import Alerts
+from outlast.alerts import Alerts, Urgency
 from outlast.config import load_config
 from outlast.errors import BadInput, DurabilityError
 from outlast.health import Health
@@ -38,6 +38,7 @@ class Scene:
         self.home.config.write_text(yaml.safe_dump({**content, "clean": {"ballast": "1MiB"}}))
         self.clock = FixedClock(NOW)
         self.percent = 50.0
+        self.keys: tuple[Urgency, str] | None = None
         patch.setattr("outlast.store.disk.usage", self.usage)
         self.local: Local | None = None
         self.health = self.start()
@@ -65,6 +66,7 @@ class Scene:
             local.cleaner,
             Alerts(local.events, self.clock),
             {},
+            lambda: self.keys,
         )
         self.health.begin()
         return self.health
@@ -104,6 +106,16 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     made = Scene(tmp_path, monkeypatch)
     yield made
     made.stop()
+
+
+def test_a_new_key_ends_the_alert_with_the_first_look(scene: Scene) -> None:
+    """Who has just given a node its key is not told for a minute more to do so."""
+    scene.keys = ("now", "no key of coz signs; mend: ansible-playbook rotate-keys.yml")
+    scene.run()
+    assert len(scene.events("alert")) == 1
+    scene.keys = None
+    scene.run()
+    assert [one["name"] for one in scene.events("alert.over")] == ["keys"]
 
 
 def test_room_is_made_when_the_disk_fills(scene: Scene) -> None:
