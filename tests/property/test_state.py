@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.core.gaps import Gap, gap_phrase
+from outlast.core.gaps import RESTORED, Gap, gap_phrase
 from outlast.core.record import Record, Step, one_line
 from outlast.core.recovery import Evidence, StagedStep, agreeing, correct, plan_step, rebuild, reflected
 from outlast.core.state import (
@@ -208,12 +208,17 @@ def test_an_intent_never_passes_a_part_for_the_whole(kind: str, text: str) -> No
         assert unit.what == text
 
 
-@given(st.integers(1, 10**9), st.integers(0, 10**6), st.sampled_from(["", "1a2b3c4d5e6f"]))
-def test_a_gap_is_read_back(first: int, many: int, git: str) -> None:
+@given(
+    st.integers(1, 10**9),
+    st.integers(0, 10**6),
+    st.sampled_from(["", "1a2b3c4d5e6f"]),
+    st.sampled_from(["from 2026-11-20", RESTORED]),
+)
+def test_a_gap_is_read_back(first: int, many: int, git: str, where: str) -> None:
     """What is noted of a gap can be read back from the journal."""
-    said = gap_phrase(first, first + many, "from 2026-11-20", git)
+    said = gap_phrase(first, first + many, where, git)
     state = fold(State(node="coz"), Record("2026-11-21", "12:00:00", Step.NOTE, "gap", said, "coz", 1))
-    assert state.gaps == (Gap(first, first + many, git),)
+    assert state.gaps == (Gap(first, first + many, git, where == RESTORED),)
 
 
 def test_only_what_is_published_is_carried_through() -> None:

@@ -67,6 +67,8 @@ def test_a_node_goes_back_and_its_peers_believe_it(tmp_path: Path) -> None:
             assert len(lost) >= 4 and {number for number in lost if number in now} == {1, 2}
             assert all(lost[number] == now[number] for number in (1, 2)), "one number names two records"
             assert empty.cli("doctor").returncode == 0
+            told = until(lambda: empty.cli("alert", "list").stdout, limit=60, what="a person is told")
+            assert "this node went back to a backup" in told and "outlast alert known 'gap 3'" in told
             assert empty.cli("state", "set", "colour", "green").returncode == 0
             until(lambda: "green" in coz.cli("state", "get", "colour").stdout, what="coz takes what is newer")
         finally:

@@ -148,3 +148,5 @@ def test_a_gap_says_where_to_look() -> None:
     text = gap(Gap(4, 9, "abc1234"), "/srv/coz/workspace/memory")
     assert "records 4 to 9" in text and "git -C /srv/coz/workspace/memory show abc1234" in text and "'gap 4'" in text
     assert "backups" in gap(Gap(4, 4), "/srv")
+    back = gap(Gap(4, 100_003, restored=True), "/srv")
+    assert "went back to a backup" in back and "'gap 4'" in back and "100003" not in back, "most of these never were"

@@ -28,7 +28,7 @@ from outlast.backup import activation
 from outlast.backup.archive import OPENCLAW, Manifest, read
 from outlast.backup.collect import PASSING, STAGED, records
 from outlast.clock import Clock, iso, stamp
-from outlast.core.gaps import gap_phrase
+from outlast.core.gaps import RESTORED, gap_phrase
 from outlast.core.state import GAP
 from outlast.errors import BadInput, CorruptError, DurabilityError, KeyFileError
 from outlast.home import Home
@@ -164,7 +164,7 @@ def _beyond(beside: Path, manifest: Manifest, clock: Clock) -> list[str]:
     try:
         first = memory.state.seq + 1
         memory.journal.known(memory.state.seq + ahead)
-        memory.note(GAP, gap_phrase(first, first + ahead - 1, "by going back to a backup", ""))
+        memory.note(GAP, gap_phrase(first, first + ahead - 1, RESTORED, ""))
         memory.recovered("node", f"restored from the backup of {manifest.made}")
         doubt = sorted(memory.state.open("task"))
         for unit in doubt:

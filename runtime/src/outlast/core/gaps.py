@@ -12,18 +12,25 @@ from collections.abc import Iterable
 
 import msgspec
 
-__all__ = ["Gap", "back_phrase", "gap_phrase", "gaps_after", "numbered"]
+__all__ = ["RESTORED", "Gap", "back_phrase", "gap_phrase", "gaps_after", "numbered"]
 
-_LOST = re.compile(r"(?P<first>\d+) to (?P<last>\d+) lost(?:.*; git has it in (?P<git>[0-9a-f]{7,64})$)?.*")
+RESTORED = "by going back to a backup"
+_LOST = re.compile(
+    rf"(?P<first>\d+) to (?P<last>\d+) lost(?P<back> {RESTORED})?(?:.*; git has it in (?P<git>[0-9a-f]{{7,64}})$)?.*"
+)
 _BACK = re.compile(r"(?P<first>\d+) to (?P<last>\d+) are back.*")
 
 
 class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Records ``first`` to ``last``, both included, are not in the journal; ``git`` is the commit that has them, or empty."""
+    """Records ``first`` to ``last``, both included, are not in the journal; ``git`` is the commit that has them, or empty.
+
+    ``restored``: the node went back to a backup, and most of these numbers were never given to a record.
+    """
 
     first: int
     last: int
     git: str = ""
+    restored: bool = False
 
 
 def gap_phrase(first: int, last: int, where: str, git: str) -> str:
@@ -45,7 +52,7 @@ def numbered(first: int, last: int) -> str:
 def gaps_after(gaps: Iterable[Gap], what: str) -> tuple[Gap, ...]:
     """The gaps that are known after a NOTE about ``gap``; one that is not understood changes nothing."""
     if lost := _LOST.fullmatch(what):
-        return (*gaps, Gap(int(lost["first"]), int(lost["last"]), lost["git"] or ""))
+        return (*gaps, Gap(int(lost["first"]), int(lost["last"]), lost["git"] or "", bool(lost["back"])))
     if back := _BACK.fullmatch(what):
         first, last = int(back["first"]), int(back["last"])
         return tuple(gap for gap in gaps if not first <= gap.first <= gap.last <= last)

@@ -133,6 +133,10 @@ def is_critical(diff: str, node: str, first: int, last: int) -> bool:
 
 def gap(lost: Gap, folder: str) -> str:
     """What is to be said of a gap in the journal that may hold what matters; ``folder``: where the journal is."""
+    known = f"outlast alert known 'gap {lost.first}'"
+    if lost.restored:
+        told = f"this node went back to a backup: what it did since, from record {lost.first} on, is not here"
+        return f"{told}, and may hold work; mend: look into var/trash, and at its siblings; then: {known}"
     where = f"git -C {folder} show {lost.git}" if lost.git else "git does not have it: look in backups"
     told = f"{numbered(lost.first, lost.last)}, lost from the journal, may hold work"
-    return f"{told}; mend: {where}; then: outlast alert known 'gap {lost.first}'"
+    return f"{told}; mend: {where}; then: {known}"
