@@ -26,12 +26,13 @@ def escape(tag: str, *, adopted: bool = False) -> str:
 
 def named(tag: str) -> list[int]:
     """The process ids whose last word is ``tag``, of those that are no service's own."""
-    found = []
-    for process in psutil.process_iter(["pid", "cmdline"]):
+    found = {}
+    for process in psutil.process_iter(["pid", "ppid", "cmdline"]):
         words = process.info["cmdline"] or []
         if words[:2] == ["/bin/sh", "-c"] and words[-1].startswith("while") and words[-1].endswith(tag):
-            found.append(process.info["pid"])
-    return found
+            found[process.info["pid"]] = process.info["ppid"]
+    # Its sleep, in the moment before it is one, has its words.
+    return [pid for pid, parent in found.items() if parent not in found]
 
 
 def zombies(node: LiveNode) -> list[int]:
