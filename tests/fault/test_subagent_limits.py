@@ -32,7 +32,7 @@ def test_a_fork_bomb_stays_inside(node: LiveNode) -> None:
     # The kernel lets root have as many as it likes; the node's look at the whole tree does not.
     refused = "exit 2" in told["detail"] and "fork" in told["detail"]
     assert refused or "had more than 16 processes" in told["detail"], told["detail"]
-    until(lambda: not _marked(told["id"]), limit=5, what="no process is left")
+    until(lambda: not _marked(told["id"]), what="no process is left")
 
 
 def test_a_memory_hog_is_ended(node: LiveNode) -> None:
@@ -110,7 +110,7 @@ tried("there", lambda: [open(f"/proc/{{pid}}/cmdline").read() for pid in os.list
 """,
     )
     assert "987" in str(told["found"]["there"])
-    until(lambda: not _running("time.sleep(987)"), limit=5, what="the stray is gone")
+    until(lambda: not _running("time.sleep(987)"), what="the stray is gone")
 
 
 def test_one_that_is_stopped_is_ended_for_its_silence(node: LiveNode) -> None:
@@ -132,7 +132,7 @@ while True: print("still here", flush=True); time.sleep(0.2)
 """
     agent = spawn(node, script, timeout="1s")
     assert "not done after 1 s" in closed(node, agent)["detail"]
-    until(lambda: not _marked(agent), limit=5, what="no process is left")
+    until(lambda: not _marked(agent), what="no process is left")
 
 
 def _marked(text: str) -> list[int]:
