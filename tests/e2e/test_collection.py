@@ -92,7 +92,8 @@ def test_collection_runs_from_an_empty_directory(clone: Clone, sketch: Sketch, t
     """The built collection holds no secret and no leftover, and its playbook provisions without the repository."""
     secret = clone.root / "inventory/local/group_vars/all/vault.yml"
     secret.write_text("token: canary-token\n")
-    homes = [clone.root / ".outlast/coz/etc/keys", clone.root / ".trash/old"]
+    # Not a node's: what others left in the clone stays theirs.
+    homes = [clone.root / ".outlast/canary", clone.root / ".trash/canary"]
     for folder in homes:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "canary.key").write_text("whsec_canary\n")
