@@ -31,7 +31,7 @@ clean: ## stop the nodes, then move .outlast to .trash after asking (YES=1 does 
 	@YES=$(YES) tools/clean
 
 test: .venv/.dev lint ## lint, then every test: pytest -n 2 tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(or $(TESTS),tests) $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests) $(ARGS)
 
 molecule: .venv/.dev ## real hosts, as root: molecule test for each scenario (SCENARIO=... for some), then pytest tests/hosts: tools/molecule
 	@tools/molecule $(SCENARIO)
