@@ -24,11 +24,17 @@ class Told:
         self.begun: list[str] = []
         self.done: list[str] = []
 
-    def hear(self, said: str) -> None:
-        """Lines of ``begin WHAT`` and ``done WHAT``; a last one without its end was not said."""
-        for line in said[: said.rfind("\n") + 1].splitlines():
-            kind, _, what = line.partition(" ")
-            (self.begun if kind == "begin" else self.done).append(what)
+    def hear(self, said: str, counts: int | None = None) -> None:
+        """Lines of ``begin WHAT`` and ``done WHAT``; a last one without its end was not said. ``counts``: what was done in the
+        lines behind so many characters does not count."""
+        at = 0
+        for line in said[: said.rfind("\n") + 1].splitlines(keepends=True):
+            at += len(line)
+            kind, _, what = line.rstrip("\n").partition(" ")
+            if kind == "begin":
+                self.begun.append(what)
+            elif counts is None or at <= counts:
+                self.done.append(what)
 
     def compare(self, words: list[str]) -> None:
         """None lost, none invented, none twice."""

@@ -61,7 +61,9 @@ class Nursery:
             return False
         with open(life, "rb"):
             lived = not select.select([life], [], [], 0)[0]
-            os.kill(pid, signal.SIGKILL)
+            # It may have ended by itself by now: where its disk is gone it does.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(life, signal.SIGKILL)
             select.select([life], [], [], 30)
         return lived
 
