@@ -6,9 +6,12 @@ want that. Leaves to others: what is promised.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
+import itertools
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -19,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import yaml
@@ -28,6 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT_S = 240.0
 AGAIN_S = 15.0
 NODES = ("coz", "axiom")
+HELD: list[IO[str]] = []
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,29 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 
+def own_span() -> int:
+    """The first of 2000 ports that no other process of tests, in this run or another, is given while this one lives."""
+    for first in (*range(10_000, 18_000, 2_000), *range(21_000, 25_000, 2_000)):
+        # Another user's file cannot be opened, and means the same as one that is locked.
+        with contextlib.suppress(OSError):
+            lock = Path(tempfile.gettempdir(), f"outlast-ports-{first}.lock").open("a")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            HELD.append(lock)
+            return first
+    raise AssertionError("no free ports")
+
+
+@functools.cache
+def bases() -> Iterator[int]:
+    """Every tenth port of the span's first hundred, over and over: what lies under the last of its ports, those of OpenClaw, fits."""
+    return itertools.cycle(range(first := own_span(), first + 100, 10))
+
+
 def free_base() -> int:
-    """A port base whose next two ports are free, and so are those a few hundred further on, where the dashboards are."""
-    # Two runs of the tests on one machine would else choose the same, which are free until the nodes start.
-    first = random.SystemRandom().randrange(21000, 29000, 10)
-    for base in range(first, 30000, 10):
-        if all(is_free(base + shift + index) for shift in (0, 100, 200) for index in (1, 2)):
+    """A port base whose next two ports are free, and so are those a few hundred further on, where the dashboards are. What is
+    looked at once may be taken a moment later, so each process has ports of its own, and the base itself nobody listens on."""
+    for base in itertools.islice(bases(), 10):
+        if all(is_free(base + shift + index) for shift in (0, 100, 200) for index in (0, 1, 2)):
             return base
     raise AssertionError("no free ports")
 
@@ -228,7 +249,7 @@ class Sketch:
 @pytest.fixture
 def sketch(clone: Clone, short_dir: Path, tmp_path: Path) -> Iterator[Sketch]:
     """Two nodes on this machine in homes of their own, well configured so far."""
-    base = free_base() + 50
+    base = free_base() + 1
     homes = Path(tempfile.mkdtemp(prefix="h-", dir=short_dir))
     hosts = {
         name: {"outlast_port": base + index, "outlast_home": str(homes / name)} for index, name in enumerate(NODES)

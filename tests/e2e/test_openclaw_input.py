@@ -48,7 +48,7 @@ def test_what_is_wrong_is_said_before_anything_is_changed(clone: Clone, sketch: 
 
 def test_what_would_be_of_an_openclaw_on_a_node_that_has_none_yet(up: Clone, tmp_path: Path) -> None:
     """The documented way to look first: its runtime is there, and its settings do not speak of one yet."""
-    own = {"openclaw_enabled": True, "openclaw_port": free_base() + 70, "openclaw_stop_within": "60"}
+    own = {"openclaw_enabled": True, "openclaw_port": free_base() + 1000, "openclaw_stop_within": "60"}
     (tmp_path / "more.yml").write_text(yaml.safe_dump({"outlast": {"hosts": {"axiom": own}}}))
     done = up.play("site.yml", "-i", "inventory/local", "-i", str(tmp_path / "more.yml"), "-l", "axiom", "--check")
     assert done.code == 0 and done.changed() > 0, done.text

@@ -27,9 +27,10 @@ __all__ = ["LiveNode", "free_port", "pair", "share_keys", "until"]
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, and that no outgoing connection is given while a node is being restarted."""
+    """A port that nobody listens on now, and that no outgoing connection is given while a node is being restarted; nor are
+    these the clones' (tests/e2e)."""
     while True:
-        port = random.SystemRandom().randrange(15_000, 32_000)
+        port = random.SystemRandom().randrange(25_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
