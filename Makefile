@@ -1,7 +1,7 @@
 # Every target says in one line what it runs. Plain `make` lists them.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down status clean test molecule images lint bench build docs lock
+.PHONY: help up down status clean test e2e molecule images lint bench build docs lock
 SHELL := /bin/sh
 BIN := .venv/bin
 PLAY := $(BIN)/ansible-playbook
@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export ANSIBLE_CONFIG := ansible.cfg
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 up: .venv/.control | inventory/current ## provision the nodes of inventory/local and show them: ansible-playbook site.yml
 	@$(PLAY) site.yml $(ARGS)
@@ -32,6 +32,9 @@ clean: ## stop the nodes, then move .outlast to .trash after asking (YES=1 does 
 
 test: .venv/.dev lint ## lint, then every test: pytest -n 2 tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests) $(ARGS)
+
+e2e: .venv/.dev ## the commands of the README, in clones, with the real OpenClaw among them: pytest -n 2 tests/e2e
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(ARGS)
 
 molecule: .venv/.dev ## real hosts, as root: molecule test for each scenario (SCENARIO=... for some), then pytest tests/hosts: tools/molecule
 	@tools/molecule $(SCENARIO)
