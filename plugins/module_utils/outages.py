@@ -68,9 +68,8 @@ class Place:
 @contextmanager
 def power(place: Place) -> Iterator[Facts]:
     """Everything of the node is killed, and stays dead."""
-    killed = place.service.kill()
     try:
-        yield {"killed": killed}
+        yield {"killed": place.service.kill()}
     finally:
         place.service.start()
 
@@ -78,8 +77,8 @@ def power(place: Place) -> Iterator[Facts]:
 @contextmanager
 def down(place: Place) -> Iterator[Facts]:
     """The node is stopped in an orderly way."""
-    place.service.stop()
     try:
+        place.service.stop()
         yield {}
     finally:
         place.service.start()

@@ -83,7 +83,11 @@ class Manager(Backend):
 
     def stop(self) -> None:
         """See Backend."""
-        self._order("stop", *self._there())
+        try:
+            self._order("stop", *self._there())
+        except ManagerTrouble:
+            # One that was just killed is being started again, and that cancels what was to stop its timer. It is over by now.
+            self._order("stop", *self._there())
 
     def restart(self) -> None:
         """See Backend."""

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,13 @@ import pytest
 COLLECTIONS = Path(__file__).resolve().parents[2] / "collections"
 sys.path.insert(0, str(COLLECTIONS))
 
-from ansible_collections.outlast.agents.plugins.module_utils import drill_acts, drill_harm, drill_memory, outages  # noqa: E402
+from ansible_collections.outlast.agents.plugins.module_utils import (  # noqa: E402
+    drill_acts,
+    drill_harm,
+    drill_memory,
+    managers,
+    outages,
+)
 from ansible_collections.outlast.agents.plugins.modules import drill as module  # noqa: E402
 from ansible_collections.outlast.agents.plugins.plugin_utils import drill_words, drills, specs  # noqa: E402
 from ansible_collections.outlast.agents.plugins.plugin_utils.drills import SCENARIOS, Run  # noqa: E402
@@ -111,6 +118,28 @@ def test_nodes_can_do_what_they_are_asked_for() -> None:
         asked.setdefault(scenario, []).append(act["do"])
     kinds = {hold.kind for one in SCENARIOS.values() for holds in one.holds.values() for hold in holds}
     assert kinds == set(outages.OUTAGES)
+
+
+@pytest.mark.parametrize("failure", ["power", "down"])
+def test_one_that_fails_as_it_begins_is_undone_as_well(failure: str) -> None:
+    """A node that was killed, or is half stopped, is started again, though its service manager said that it could not."""
+    started: list[bool] = []
+
+    class Refuses:
+        """A service whose manager does what it is told, and then says that it did not."""
+
+        def stop(self) -> None:
+            raise managers.ManagerTrouble("Job canceled")
+
+        def start(self) -> None:
+            started.append(True)
+
+        kill = stop
+
+    place: Any = SimpleNamespace(service=Refuses())
+    with pytest.raises(managers.ManagerTrouble, match="canceled"), outages.OUTAGES[failure](place):
+        pass
+    assert started
 
 
 def test_a_node_beside_the_two_is_left_alone() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "collections"))
 
-from ansible_collections.outlast.agents.plugins.module_utils import look_unit, managers  # noqa: E402
+from ansible_collections.outlast.agents.plugins.module_utils import look_unit, managers, systemd  # noqa: E402
 from ansible_collections.outlast.agents.plugins.module_utils.managers import Seen, plan  # noqa: E402
 from ansible_collections.outlast.agents.plugins.module_utils.systemd import Manager  # noqa: E402
 
@@ -304,3 +304,26 @@ def test_another_process_in_its_place_is_found() -> None:
     assert managers.todo(values, backend, told) == []
     assert managers.todo(values, backend, {**told, "pid": 8}) == ["restart"]
     assert managers.todo({"home": "/h"}, backend, {**told, "pid": 8}) == []
+
+
+@pytest.mark.parametrize(("refusals", "is_stopped"), [(0, True), (1, True), (9, False)])
+def test_a_stop_that_meets_a_restart_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int, is_stopped: bool
+) -> None:
+    """systemd that starts a crashed service just then cancels what was to stop its timer: once is no failure, twice is one."""
+    log, unit = tmp_path / "log", tmp_path / "outlast-runtime.service"
+    unit.touch()
+    fake = tmp_path / "bin/systemctl"
+    fake.parent.mkdir()
+    fake.write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\n[ "$(wc -l < {log})" -gt {refusals} ] || {{ echo "Job canceled." >&2; exit 1; }}\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(systemd, "UNITS", str(tmp_path))
+    if is_stopped:
+        Manager("runtime").stop()
+    else:
+        with pytest.raises(managers.ManagerTrouble, match=r"Job canceled\.; mend: look at journalctl"):
+            Manager("runtime").stop()
+    assert log.read_text().splitlines() == ["stop outlast-runtime.service"] * (2 if refusals else 1)
