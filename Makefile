@@ -5,6 +5,8 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 PLAY := $(BIN)/ansible-playbook
+# A file's tests share what is slow to make.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Ansible refuses to start where the locale is not UTF-8, as on a machine that never chose one.
 ifneq ($(shell locale charmap 2>/dev/null),UTF-8)
@@ -31,10 +33,10 @@ clean: ## stop the nodes, then move .outlast to .trash after asking (YES=1 does 
 	@YES=$(YES) tools/clean
 
 test: .venv/.dev lint ## lint, then every test: pytest -n 2 tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests) $(ARGS)
+	@$(PYTEST) $(or $(TESTS),tests) $(ARGS)
 
 e2e: .venv/.dev ## the commands of the README, in clones, with the real OpenClaw among them: pytest -n 2 tests/e2e
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(ARGS)
+	@$(PYTEST) tests/e2e $(ARGS)
 
 molecule: .venv/.dev ## real hosts, as root: molecule test for each scenario (SCENARIO=... for some), then pytest tests/hosts: tools/molecule
 	@tools/molecule $(SCENARIO)

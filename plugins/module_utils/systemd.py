@@ -96,7 +96,8 @@ class Manager(Backend):
     def forget(self) -> None:
         """See Backend."""
         if there := self._there():
-            self._order("--quiet", "disable", "--now", *there)
+            self.stop()
+            self._order("--quiet", "disable", *there)
         self.rearm()
 
     def rearm(self) -> None:

@@ -307,8 +307,9 @@ def test_another_process_in_its_place_is_found() -> None:
 
 
 @pytest.mark.parametrize(("refusals", "is_stopped"), [(0, True), (1, True), (9, False)])
+@pytest.mark.parametrize("wanted", ["stop", "forget"])
 def test_a_stop_that_meets_a_restart_is_asked_for_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int, is_stopped: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, refusals: int, is_stopped: bool
 ) -> None:
     """systemd that starts a crashed service just then cancels what was to stop its timer: once is no failure, twice is one."""
     log, unit = tmp_path / "log", tmp_path / "outlast-runtime.service"
@@ -322,8 +323,10 @@ def test_a_stop_that_meets_a_restart_is_asked_for_again(
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(systemd, "UNITS", str(tmp_path))
     if is_stopped:
-        Manager("runtime").stop()
+        getattr(Manager("runtime"), wanted)()
     else:
         with pytest.raises(managers.ManagerTrouble, match=r"Job canceled\.; mend: look at journalctl"):
-            Manager("runtime").stop()
-    assert log.read_text().splitlines() == ["stop outlast-runtime.service"] * (2 if refusals else 1)
+            getattr(Manager("runtime"), wanted)()
+    asked = [line for line in log.read_text().splitlines() if line.startswith("stop")]
+    assert asked == ["stop outlast-runtime.service"] * (2 if refusals else 1)
+    assert ("disable outlast-runtime.service" in log.read_text()) == (wanted == "forget" and is_stopped)
