@@ -15,7 +15,12 @@ def machine(request: pytest.FixtureRequest, hosts: Hosts) -> Machine:
 
 @pytest.fixture(scope="module", autouse=True)
 def after_reset(hosts: Hosts) -> None:
-    """All but data removed; a second time there is nothing to do."""
+    """All but data removed, in which an agent has written; a second time there is nothing to do."""
+    for machine in (hosts["axiom"], hosts["coz"]):
+        note = (
+            f"cd {machine.variables['outlast_home']}/workspace && mkdir -p memory && echo kept > memory/2026-01-01.md"
+        )
+        machine.console("sudo", "-u", "outlast", "sh", "-c", note)
     done = hosts.play("playbooks/reset.yml")
     assert done.returncode == 0, done.stdout
     again = hosts.play("playbooks/reset.yml")
@@ -42,7 +47,8 @@ def test_the_firewall_is_as_it_was(axiom: Machine) -> None:
 def test_the_data_is_where_it_was(machine: Machine) -> None:
     """Memory, artifacts and keys stay."""
     home = machine.variables["outlast_home"]
-    assert machine.console("sh", "-c", f"ls {home}/workspace/memory/*.md {home}/etc/keys/*.key").strip()
+    assert machine.console("cat", f"{home}/workspace/memory/2026-01-01.md") == "kept\n"
+    assert machine.console("sh", "-c", f"ls {home}/etc/keys/*.key").strip()
 
 
 def test_once_is_not_enough_for_data(hosts: Hosts) -> None:
@@ -59,6 +65,6 @@ def test_asked_twice_the_data_is_in_the_trash(hosts: Hosts, axiom: Machine, coz:
     for machine in (axiom, coz):
         home = machine.variables["outlast_home"]
         found = machine.console(
-            "sh", "-c", f"find {home}.trash -name '*.md' -path '*memory*'; ls -d {home} 2>/dev/null", check=False
+            "sh", "-c", f"find {home}.trash -name 2026-01-01.md -path '*memory*'; ls -d {home} 2>/dev/null", check=False
         )
-        assert found.strip().endswith(".md"), found
+        assert found.strip().endswith("/2026-01-01.md"), found
